@@ -1,0 +1,430 @@
+"""The driver contract: sandboxes and containers with CRI semantics, and nothing of pods.
+
+A driver is thin and forgetful. It makes what it is told, under the id it is told, and reports what is. It has no
+retries, no policy, no state rules and no timers; grace periods and back-off belong to the core. What it must not
+forget it puts into a Handle, which the core stores; what it made on the host it can find again by `owned`.
+
+Rules that hold for every verb, and that `podd.testing.DriverContract` checks:
+* Idempotent: asked again with the same ids and arguments it gives the same answer and makes nothing twice.
+* Cancellable at every await: the effect is then either whole, or undone, or found by `owned` and undone by `destroy_*`.
+* Errors are podd.errors kinds. NotFound only where the thing truly is not there; Unavailable where the backend did not
+  answer, so that the core asks again; destroying what is not there is quiet success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+
+import msgspec
+
+from podd.model.ids import ContainerId, PodUid, SandboxId
+from podd.model.pod import RestartPolicy as RestartPolicy
+
+CONTRACT_VERSION = 1
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all values of the contract: immutable, comparable, JSON."""
+
+
+# ---- what a driver is told -------------------------------------------------------------------------------------------
+
+Scope = Literal["pod", "container", "node"]
+"""Who shares a namespace: all members of the pod, nobody, or the whole host."""
+
+
+class NamespaceScopes(Value):
+    """mnt and cgroup are always the container's own."""
+
+    net: Scope = "pod"
+    ipc: Scope = "pod"
+    uts: Scope = "pod"
+    pid: Scope = "container"
+
+
+class Limits(Value):
+    """Limits of one cgroup. None: no limit at this level."""
+
+    cpu_quota_us: int | None = None  # per period; >= 1000
+    cpu_period_us: int = 100_000
+    cpu_shares: int | None = None  # cgroup v1 scale, 2..262144; a driver converts to cpu.weight
+    memory_bytes: int | None = None
+    pids: int | None = None
+
+
+class SandboxConfig(Value):
+    """One sandbox: the shared namespaces and the parent cgroup of its members."""
+
+    id: SandboxId
+    pod_uid: PodUid
+    pod_name: str
+    pod_namespace: str
+    attempt: int  # 0 for the pod's first sandbox
+    hostname: str
+    namespaces: NamespaceScopes = NamespaceScopes()
+    limits: Limits = Limits()
+    sysctls: Mapping[str, str] = {}
+    shm_size_bytes: int = 64 * 1024 * 1024
+    log_directory: str = ""  # absolute, made by the driver; "" for none
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+
+
+Propagation = Literal["private", "host-to-container", "bidirectional"]
+
+
+class Mount(Value):
+    """A directory, file or device of the host made visible in a container, its submounts included (rbind)."""
+
+    host_path: str  # absolute; exists when create_container is called; a symbolic link is followed on the host
+    container_path: str  # absolute inside the container; missing parts are made inside its root, never outside
+    read_only: bool = False
+    propagation: Propagation = "private"
+
+
+class Security(Value):
+    """How little the container may do. Everything is explicit; the core has applied all defaults."""
+
+    uid: int | None = None  # None: the image's user, else 0; 0..2**32-2
+    gid: int | None = None  # None: the primary group of uid in the container's /etc/passwd, else 0
+    supplemental_groups: Sequence[int] = ()  # fsGroup included
+    run_as_non_root: bool = False  # refuse to start when the user turns out to be 0
+    privileged: bool = False  # all capabilities, no seccomp, host /dev, writable /sys and /proc
+    capabilities_add: Sequence[str] = ()  # without CAP_, upper case; "ALL" allowed
+    capabilities_drop: Sequence[str] = ()
+    no_new_privileges: bool = False
+    read_only_rootfs: bool = False
+    seccomp: str = "runtime/default"  # or "unconfined", or "localhost/<absolute path of an OCI seccomp JSON>"
+    unmasked_proc: bool = False  # procMount: Unmasked
+
+
+class ContainerConfig(Value):
+    """One instance of a container, complete: $(VAR) is expanded, references are resolved, defaults are applied."""
+
+    id: ContainerId
+    sandbox_id: SandboxId
+    name: str
+    attempt: int  # 0 for the first instance of this container
+    image: str  # "rootfs:/absolute/directory", or a reference for drivers with images
+    command: Sequence[str] = ()  # replaces the image's entrypoint
+    args: Sequence[str] = ()  # replaces the image's cmd
+    env: Sequence[tuple[str, str]] = ()  # in order; the environment starts empty
+    working_dir: str = ""  # "" is the image's, else "/"
+    mounts: Sequence[Mount] = ()
+    tty: bool = False
+    stdin: bool = False
+    stdin_once: bool = False
+    limits: Limits = Limits()
+    security: Security = Security()
+    log_path: str = ""  # absolute, CRI log format; "" for none
+    log_max_bytes: int = 10 * 1024 * 1024
+    log_max_files: int = 5
+    oom_score_adj: int | None = None
+
+
+# ---- what a driver reports -------------------------------------------------------------------------------------------
+
+
+class Handle(Value):
+    """What a driver must not forget about a sandbox or a container. Opaque to everyone else; stored by the core."""
+
+    id: str
+    driver: str
+    version: int
+    state: dict[str, Any] = {}
+
+
+NamespaceName = Literal["net", "ipc", "uts", "pid", "mnt", "cgroup", "user"]
+
+
+class Observed(Value):
+    """What the kernel says about a held or running container, read after it was placed, never assumed.
+
+    The core compares it with the plan (`podd.core.verify`) before it lets the container run.
+    """
+
+    namespaces: Mapping[str, int] = {}  # name -> inode of /proc/PID/ns/NAME
+    cgroup: str = ""  # its cgroup, from the root of the hierarchy
+    limits: Limits = Limits()  # read back from the kernel's files
+
+
+class SandboxCreated(Value):
+    handle: Handle
+    observed: Observed  # shared namespaces (those of scope pod and node), the pod cgroup, its limits
+    cgroup: str = ""
+    ips: Sequence[str] = ()
+
+
+class ContainerCreated(Value):
+    handle: Handle
+    observed: Observed | None  # None: this driver cannot hold a container, so there is nothing to look at yet
+    image_id: str = ""
+
+
+class ContainerStarted(Value):
+    """pid: the first process, in podd's pid namespace. Released: just before the first instruction of the program."""
+
+    id: ContainerId
+    pid: int
+    started_at_ns: int  # CLOCK_REALTIME
+    released_ns: int  # CLOCK_MONOTONIC, for the skew
+    observed: Observed | None = None  # for drivers that could not observe while held
+
+
+class Exit(Value):
+    """How a container ended. Either code or signal tells; both are known for drivers that are parents."""
+
+    code: int  # 0..255; 128 + signal when a signal ended it
+    signal: int = 0
+    oom_killed: bool = False
+    started_at_ns: int | None = None
+    finished_at_ns: int = 0  # CLOCK_REALTIME
+    reason: str = ""  # "" to let the core decide; "StartError" when it never ran an instruction
+    message: str = ""
+
+
+SandboxState = Literal["ready", "notready"]
+ContainerState = Literal["created", "running", "exited"]
+
+
+class SandboxStatus(Value):
+    id: SandboxId
+    state: SandboxState
+    paused: bool = False
+    observed: Observed = Observed()
+
+
+class ContainerStatus(Value):
+    id: ContainerId
+    state: ContainerState
+    pid: int | None = None
+    started_at_ns: int | None = None
+    exit: Exit | None = None
+    observed: Observed | None = None
+
+
+class Owned(Value):
+    """Something on the host that carries podd's mark, found without memory."""
+
+    sandbox_id: SandboxId
+    handle: Handle | None  # None: remains that can only be destroyed
+    pod_uid: PodUid | None = None
+    containers: Sequence[ContainerId] = ()
+
+
+class Health(Value):
+    usable: bool
+    reason: str = ""  # why not, or what is degraded
+    remedy: str = ""
+    version: str = ""  # of the backend
+    notes: Sequence[str] = ()  # what works with less: "oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing"
+
+
+class Capabilities(Value):
+    """What a driver declares about itself. The contract suite proves each; the checker of pod specs uses them."""
+
+    held_start: bool  # a created container waits before its first instruction
+    shared_uts: bool
+    pid_pod: bool
+    pid_node: bool
+    user_namespace: bool = False
+    exec: bool = False
+    attach: bool = False
+    pause: bool = False
+    stats: bool = False
+    resize: bool = False
+    images: bool = False  # can run image references, not rootfs: only
+    rootfs_directory: bool = False
+    network: bool = False  # gives pods addresses
+    outlives_podd: bool = True
+
+
+# ---- the driver ------------------------------------------------------------------------------------------------------
+
+
+class Driver(Protocol):
+    """A backend. See the module's text for the rules that every verb keeps.
+
+    It is an async context manager: entered once by the daemon inside its event loop, before any other call; left when
+    podd stops, which leaves every sandbox running where `outlives_podd` is declared.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None: ...
+
+    async def probe(self) -> Health:
+        """Can this driver work here? If not: why, and what to do. Never raises."""
+        ...
+
+    async def owned(self) -> Sequence[Owned]:
+        """Every sandbox, or remains of one, that this driver holds for podd, found on the host and not in memory."""
+        ...
+
+    async def recover(self, sandbox: Handle, containers: Sequence[Handle]) -> SandboxStatus:
+        """Take up a sandbox again after podd was restarted. Raises NotFound: it is gone, or its supervisor is."""
+        ...
+
+    # -- pod level
+    async def create_sandbox(self, config: SandboxConfig) -> SandboxCreated: ...
+
+    async def sandbox_status(self, sandbox: Handle) -> SandboxStatus:
+        """Raises NotFound: it was destroyed or never made."""
+        ...
+
+    async def wait_sandbox(self, sandbox: Handle) -> str:
+        """Return when the sandbox is lost (its supervisor or holder died), with the reason. Until then, wait."""
+        ...
+
+    async def destroy_sandbox(self, sandbox_id: SandboxId) -> None:
+        """Kill every process of the sandbox, its containers included, and remove all that was ever made for it.
+
+        By id alone, so that it works on remains. Returns when nothing is left.
+        """
+        ...
+
+    # -- container level
+    async def create_container(self, sandbox: Handle, config: ContainerConfig) -> ContainerCreated:
+        """Make a container and hold it just before its first instruction, limits applied, command resolved.
+
+        Raises Invalid: the command is missing or not executable, the user is unknown, and the like.
+        """
+        ...
+
+    async def start_containers(self, containers: Sequence[Handle]) -> Sequence[ContainerStarted]:
+        """Release created containers of one sandbox, all at one moment. Running ones are answered as they are.
+
+        Raises Unavailable naming those that could not be started; the others run.
+        """
+        ...
+
+    async def signal_containers(self, containers: Sequence[Handle], signal: int) -> None:
+        """Send a signal to the first process of each, all at one moment. To one that has ended: quiet success.
+
+        SIGKILL ends every process of the container, not the first alone.
+        """
+        ...
+
+    async def wait_container(self, container: Handle) -> Exit:
+        """How it ended; waits until it does. Many may wait; also after the end, and for an end while podd was away.
+
+        Raises NotFound: destroyed or never made.
+        """
+        ...
+
+    async def container_status(self, container: Handle) -> ContainerStatus: ...
+
+    async def destroy_container(self, sandbox: Handle, container_id: ContainerId) -> None:
+        """Kill every process of the container and remove all that was made for it but its log."""
+        ...
+
+
+# ---- optional powers -------------------------------------------------------------------------------------------------
+
+
+class ExecRequest(Value):
+    argv: Sequence[str]
+    tty: bool = False
+    env: Sequence[tuple[str, str]] = ()  # added to the container's
+
+
+@runtime_checkable
+class CanExec(Protocol):
+    """Run another process inside a container. Bytes never travel through podd: descriptors do."""
+
+    async def exec_start(self, container: Handle, request: ExecRequest, stdio: Sequence[int]) -> tuple[str, int | None]:
+        """Start it. stdio: three descriptors (stdin, stdout, stderr) that become the process's own; ignored for tty.
+
+        Borrowed: the caller closes its copies after the call. Returns an exec id and, for tty, the terminal's master
+        side, which the caller owns. Raises Invalid: the command cannot be run; Conflict: the container is not running.
+        """
+        ...
+
+    async def exec_wait(self, container: Handle, exec_id: str) -> Exit: ...
+
+    async def exec_kill(self, container: Handle, exec_id: str) -> None:
+        """End it and its descendants as far as they can be found. Quiet success when it has ended."""
+        ...
+
+
+@runtime_checkable
+class CanAttach(Protocol):
+    async def attach(self, container: Handle, *, stdin: bool) -> int:
+        """A connected stream socket that the caller owns.
+
+        What is written becomes the container's input (where it has one and `stdin` is asked). What is read is the
+        output from now on, in frames: 1 byte stream (1 stdout, 2 stderr), 4 bytes length big-endian, payload. With a
+        terminal everything is stream 1. A reader that is too slow loses the attachment, not the container its speed.
+        Frames towards the container: stream 0 is input (length 0: end of input), 3 is a resize of
+        2 bytes rows, 2 bytes columns.
+        """
+        ...
+
+
+@runtime_checkable
+class CanPause(Protocol):
+    async def pause(self, sandbox: Handle) -> None:
+        """Freeze every process of the sandbox. Returns when all are frozen."""
+        ...
+
+    async def resume(self, sandbox: Handle) -> None: ...
+
+
+class Usage(Value):
+    """Of one cgroup. Counters since it was made. None: this host's kernel does not tell."""
+
+    cpu_usage_ns: int | None = None
+    cpu_throttled_ns: int | None = None
+    memory_usage_bytes: int | None = None
+    memory_working_set_bytes: int | None = None  # usage less inactive file pages, as the kubelet counts
+    memory_limit_bytes: int | None = None
+    pids: int | None = None
+    pids_limit: int | None = None
+    oom_kills: int | None = None
+
+
+class SandboxUsage(Value):
+    at_ns: int  # CLOCK_REALTIME
+    pod: Usage
+    containers: Mapping[str, Usage]  # by container id
+    overhead: Usage | None = None  # supervisor
+
+
+@runtime_checkable
+class CanStats(Protocol):
+    async def usage(self, sandbox: Handle, containers: Sequence[Handle]) -> SandboxUsage: ...
+
+
+class NamespaceRow(Value):
+    """One namespace that some member of a sandbox is in."""
+
+    type: NamespaceName
+    inode: int
+    scope: Scope
+    members: Sequence[str]  # container names, or "init"
+    pinned_by: str  # a path, or a process: "/run/podd/pods/…/ns/net", "pid 4711 (web)"
+
+
+class CgroupNode(Value):
+    path: str  # from the hierarchy's root
+    name: str  # its last part, or the container's name
+    limits: Limits
+    usage: Usage
+    processes: Sequence[tuple[int, str]]  # pid, command line
+    children: Sequence[CgroupNode] = ()
+
+
+@runtime_checkable
+class CanInspect(Protocol):
+    """Tell what the kernel says, for `podd-cli ns` and `podd-cli tree`."""
+
+    async def namespaces(self, sandbox: Handle, containers: Sequence[Handle]) -> Sequence[NamespaceRow]: ...
+
+    async def cgroups(self, sandbox: Handle, containers: Sequence[Handle]) -> CgroupNode: ...

@@ -1,0 +1,158 @@
+"""What the daemon's side tells the zygote and a shim, and what they answer: plain JSON objects.
+
+Wire: each message is 4 bytes length (big endian, of the JSON that follows, at most MAX_MESSAGE) and UTF-8 JSON. Descriptors
+ride by SCM_RIGHTS on the first byte of their message. A request is {"id": int, "verb": str, "args": {...}}; its answer
+{"id": int, "ok": {...}} or {"id": int, "error": {"kind": str, "message": str, "remedy": str}} with a kind of podd.errors.
+A notice has no id: {"event": "exited", "container": id, "exit": ExitRecord}. A connection may have many requests in
+flight, answered in any order. Every verb is idempotent by the ids in its args.
+
+Zygote verbs (over the socketpair the daemon's side gave it at exec; it ends when that closes):
+    fork(sandbox: SandboxPlan) + 1 descriptor   -> {"pid": int, "starttime_ticks": int} + 1 descriptor, the shim's pidfd
+        The descriptor given is the shim's first connection. The shim makes the sandbox at once and reports on that
+        connection as if asked "create_sandbox" with request id 0.
+    sweep(sandbox: SandboxPlan-like: id, run_dir, containers_dir, cgroup, keep_logs)  -> {} when nothing of it is left.
+        Works without a shim: kills the cgroup, unmounts, removes. Runs in a fork of its own, so sweeps do not queue.
+
+Shim verbs:
+    create_sandbox(sandbox: SandboxPlan)         -> SandboxReport       again: the same report
+    create_container(container: ContainerPlan)   -> ContainerReport     held; many run at the same time
+    start(containers: [id])                      -> {"started": [StartReport]}      all released in one go
+    signal(containers: [id], signal: int)        -> {}
+    status()                                     -> {"sandbox": SandboxReport, "containers": {id: ContainerState}}
+    subscribe()                                  -> {}; notices of exits from now on come on this connection
+    destroy_container(container: id)             -> {}
+    exec(container: id, exec: ExecPlan) + 3 descriptors (none for tty) -> {"pid": int} (+ 1 descriptor: pty master)
+                                                    its end comes as a notice {"event": "exec_exited", "exec": id, "exit": …}
+    exec_wait(exec: id)                          -> ExitRecord
+    exec_kill(exec: id)                          -> {}
+    attach(container: id, stdin: bool)           -> {} + 1 descriptor (framing: podd.driver.contract.CanAttach)
+    shutdown()                                   -> {} after everything is killed, unmounted and removed; then it exits
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+MAX_MESSAGE = 4 * 1024 * 1024
+
+
+class LimitsPlan(TypedDict, total=False):
+    """As podd.driver.contract.Limits; what is absent or None is not limited."""
+
+    cpu_quota_us: int | None
+    cpu_period_us: int
+    cpu_shares: int | None
+    memory_bytes: int | None
+    pids: int | None
+
+
+class SandboxPlan(TypedDict):
+    id: str
+    run_dir: str  # <run_dir>/pods/<id>: pins in ns/, shm/, shim.sock, shim.json (this plan and the shim's identity), exits/
+    containers_dir: str  # writable layers: <containers_dir>/<sandbox id>/<container id>/{upper,work}
+    cgroup: str  # of the pod, relative to every hierarchy's mount point: "podd/pods/<id>"
+    limits: LimitsPlan
+    hostname: str  # "" leaves it (uts of the node)
+    net: Literal["pod", "node"]
+    ipc: Literal["pod", "node"]
+    uts: Literal["pod", "node"]
+    pid: Literal["pod", "container", "node"]
+    sysctls: dict[str, str]  # "net.ipv4.ip_unprivileged_port_start": "0"; applied inside the sandbox's namespaces
+    shm_size_bytes: int
+    log_directory: str
+    meta: dict[str, str]  # pod uid, name, namespace: for owned() and for people
+
+
+class SandboxReport(TypedDict):
+    id: str
+    shim_pid: int
+    starttime_ticks: int
+    boot_id: str
+    namespaces: dict[str, int]
+    cgroup: str
+    limits: LimitsPlan
+    init_pid: int | None
+
+
+class MountPlan(TypedDict):
+    host_path: str
+    container_path: str
+    read_only: bool
+    propagation: Literal["private", "host-to-container", "bidirectional"]
+
+
+class ContainerPlan(TypedDict):
+    id: str
+    name: str
+    rootfs: str  # absolute directory: the read-only lower layer
+    argv: list[str]  # complete and expanded; argv[0] is looked up in the container's PATH inside its root
+    env: list[tuple[str, str]]
+    working_dir: str
+    mounts: list[MountPlan]
+    tty: bool
+    stdin: bool
+    stdin_once: bool
+    limits: LimitsPlan
+    uid: int | None
+    gid: int | None
+    supplemental_groups: list[int]
+    run_as_non_root: bool
+    privileged: bool
+    capabilities: int  # bit mask: permitted, effective and bounding; inheritable and ambient stay empty
+    no_new_privileges: bool
+    read_only_rootfs: bool
+    seccomp_bpf: str  # base64 of struct sock_filter[]; "" for none
+    masked_paths: list[str]
+    read_only_paths: list[str]
+    rlimits: dict[str, tuple[int, int]]
+    oom_score_adj: int | None
+    log_path: str
+    log_max_bytes: int
+    log_max_files: int
+
+
+class ContainerReport(TypedDict):
+    """Of a held container, read from /proc and the cgroup files by its pid."""
+
+    id: str
+    pid: int
+    starttime_ticks: int
+    namespaces: dict[str, int]
+    cgroup: str
+    limits: LimitsPlan
+
+
+class StartReport(TypedDict):
+    id: str
+    pid: int
+    started_at_ns: int
+    released_ns: int  # CLOCK_MONOTONIC, taken by the process itself right before execve
+    error: str  # "" or why execve failed
+
+
+class ExitRecord(TypedDict):
+    """Also what stands in <run_dir>/exits/<container id>.json, written before the notice is sent."""
+
+    code: int
+    signal: int
+    oom_killed: bool
+    started_at_ns: int | None
+    finished_at_ns: int
+    reason: str
+    message: str
+
+
+class ContainerState(TypedDict):
+    state: Literal["created", "running", "exited"]
+    name: str
+    pid: int | None
+    starttime_ticks: int | None
+    started_at_ns: int | None
+    exit: ExitRecord | None
+
+
+class ExecPlan(TypedDict):
+    id: str
+    argv: list[str]
+    env: list[tuple[str, str]]  # added to the container's
+    tty: bool
