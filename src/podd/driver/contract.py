@@ -15,18 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
-
-import msgspec
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from podd.model.ids import ContainerId, PodUid, SandboxId
-from podd.model.pod import RestartPolicy as RestartPolicy
+from podd.model.value import Value
 
 CONTRACT_VERSION = 1
-
-
-class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all values of the contract: immutable, comparable, JSON."""
 
 
 # ---- what a driver is told -------------------------------------------------------------------------------------------

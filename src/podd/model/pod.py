@@ -12,10 +12,12 @@ from typing import Literal
 
 import msgspec
 
+from podd.model.value import Value
+
 RestartPolicy = Literal["Always", "OnFailure", "Never"]
 
 
-class Struct(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+class Struct(Value, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """Base of all manifest objects."""
 
 

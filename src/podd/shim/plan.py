@@ -1,8 +1,9 @@
 """What the daemon's side tells the zygote and a shim, and what they answer: plain JSON objects.
 
-Wire: each message is 4 bytes length (big endian, of the JSON that follows, at most MAX_MESSAGE) and UTF-8 JSON. Descriptors
-ride by SCM_RIGHTS on the first byte of their message. A request is {"id": int, "verb": str, "args": {...}}; its answer
-{"id": int, "ok": {...}} or {"id": int, "error": {"kind": str, "message": str, "remedy": str}} with a kind of podd.errors.
+Wire: each message is 4 bytes length (big endian, of the JSON that follows, at most MAX_MESSAGE) and UTF-8 JSON.
+Descriptors ride by SCM_RIGHTS on the first byte of their message. A request is {"id": int, "verb": str, "args": {...}};
+its answer {"id": int, "ok": {...}} or {"id": int, "error": {"kind": str, "message": str, "remedy": str}}, kind as in
+podd.errors.
 A notice has no id: {"event": "exited", "container": id, "exit": ExitRecord}. A connection may have many requests in
 flight, answered in any order. Every verb is idempotent by the ids in its args.
 
@@ -22,7 +23,7 @@ Shim verbs:
     subscribe()                                  -> {}; notices of exits from now on come on this connection
     destroy_container(container: id)             -> {}
     exec(container: id, exec: ExecPlan) + 3 descriptors (none for tty) -> {"pid": int} (+ 1 descriptor: pty master)
-                                                    its end comes as a notice {"event": "exec_exited", "exec": id, "exit": …}
+        Its end comes as a notice {"event": "exec_exited", "exec": id, "exit": ExitRecord}.
     exec_wait(exec: id)                          -> ExitRecord
     exec_kill(exec: id)                          -> {}
     attach(container: id, stdin: bool)           -> {} + 1 descriptor (framing: podd.driver.contract.CanAttach)
@@ -48,7 +49,9 @@ class LimitsPlan(TypedDict, total=False):
 
 class SandboxPlan(TypedDict):
     id: str
-    run_dir: str  # <run_dir>/pods/<id>: pins in ns/, shm/, shim.sock, shim.json (this plan and the shim's identity), exits/
+    run_dir: (
+        str  # <run_dir>/pods/<id>: pins in ns/, shm/, exits/, shim.sock, shim.json (this plan, the shim's identity)
+    )
     containers_dir: str  # writable layers: <containers_dir>/<sandbox id>/<container id>/{upper,work}
     cgroup: str  # of the pod, relative to every hierarchy's mount point: "podd/pods/<id>"
     limits: LimitsPlan
