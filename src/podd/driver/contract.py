@@ -164,6 +164,7 @@ class ContainerStarted(Value):
     pid: int
     started_at_ns: int  # CLOCK_REALTIME
     released_ns: int  # CLOCK_MONOTONIC, for the skew
+    error: str = ""  # why this one could not be started after all; the others run
     observed: Observed | None = None  # for drivers that could not observe while held
 
 
@@ -295,7 +296,7 @@ class Driver(Protocol):
     async def start_containers(self, containers: Sequence[Handle]) -> Sequence[ContainerStarted]:
         """Release created containers of one sandbox, all at one moment. Running ones are answered as they are.
 
-        Raises Unavailable naming those that could not be started; the others run.
+        One answer for each, in order; `error` tells of those that could not be started. Raises only where nothing was.
         """
         ...
 

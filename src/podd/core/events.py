@@ -1,0 +1,213 @@
+"""What can happen to a pod (events, in) and what is to be done about it (actions, out).
+
+A Request is somebody's wish and may be refused. A Report says what happened and is never refused; one about something
+that is no longer there changes nothing. Actions are done by the engine, each at most once for each time it is given;
+what comes of it returns as a Report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from podd.driver.contract import ContainerCreated, ContainerStarted, Exit, SandboxCreated
+from podd.errors import Kind
+from podd.model.ids import ContainerId, SandboxId
+from podd.model.value import Value
+
+
+class Failure(Value):
+    """An error as data: it is stored, shown in the status, and decides whether another try makes sense."""
+
+    kind: Kind
+    message: str
+    remedy: str = ""
+
+
+# ---- events ----------------------------------------------------------------------------------------------------------
+
+
+class Request(Value):
+    """Somebody asks. If it is not possible now, podd.errors.Conflict goes back to the asker."""
+
+
+class StartAsked(Request):
+    """Run it; also after it had ended, or failed to start and is waiting for the next try."""
+
+
+class StopAsked(Request):
+    """End all members and stay ended. grace_s None: as the pod's spec says."""
+
+    grace_s: float | None = None
+
+
+class RestartAsked(Request):
+    """Stop, then start with a new sandbox."""
+
+    grace_s: float | None = None
+
+
+class DeleteAsked(Request):
+    grace_s: float | None = None
+
+
+class PauseAsked(Request):
+    pass
+
+
+class ResumeAsked(Request):
+    pass
+
+
+class Report(Value):
+    """Something happened."""
+
+
+class Woke(Report):
+    """The time that `pod.next_wake` named has come, or podd has just started: look again."""
+
+
+class VolumesPrepared(Report):
+    failure: Failure | None = None
+
+
+class VolumesRemoved(Report):
+    failure: Failure | None = None
+
+
+class SandboxMade(Report):
+    id: SandboxId
+    created: SandboxCreated
+
+
+class SandboxFailed(Report):
+    """It could not be made. What there may be of it is still to be destroyed."""
+
+    id: SandboxId
+    failure: Failure
+
+
+class SandboxLost(Report):
+    """Its supervisor or holder is gone; what ran in it is dead or must be treated so."""
+
+    id: SandboxId
+    reason: str
+
+
+class SandboxDestroyed(Report):
+    id: SandboxId
+    failure: Failure | None = None
+
+
+class ContainerMade(Report):
+    id: ContainerId
+    created: ContainerCreated
+
+
+class ContainerFailed(Report):
+    """It could not be made."""
+
+    id: ContainerId
+    failure: Failure
+
+
+class ContainersReleased(Report):
+    """The answer to StartContainers: who runs, and (error) who could not. failure: nothing was released at all."""
+
+    started: Sequence[ContainerStarted] = ()
+    failure: Failure | None = None
+
+
+class ContainerExited(Report):
+    id: ContainerId
+    exit: Exit
+
+
+class ContainerDestroyed(Report):
+    id: ContainerId
+    failure: Failure | None = None
+
+
+class Frozen(Report):
+    """The answer to Freeze and Thaw."""
+
+    frozen: bool
+    failure: Failure | None = None
+
+
+Event = Request | Report
+
+
+# ---- actions ---------------------------------------------------------------------------------------------------------
+
+
+class Action(Value):
+    """Something for the engine to do."""
+
+
+class PrepareVolumes(Action):
+    pass
+
+
+class RemoveVolumes(Action):
+    pass
+
+
+class CreateSandbox(Action):
+    id: SandboxId
+    attempt: int
+
+
+class DestroySandbox(Action):
+    """Whatever else is under way for this sandbox is cancelled first."""
+
+    id: SandboxId
+
+
+class CreateContainer(Action):
+    id: ContainerId
+    name: str
+    attempt: int
+
+
+class StartContainers(Action):
+    ids: Sequence[ContainerId]
+
+
+class SignalContainers(Action):
+    ids: Sequence[ContainerId]
+    signal: int
+
+
+class DestroyContainer(Action):
+    id: ContainerId
+
+
+class WatchSandbox(Action):
+    id: SandboxId
+
+
+class WatchContainer(Action):
+    id: ContainerId
+
+
+class Freeze(Action):
+    pass
+
+
+class Thaw(Action):
+    pass
+
+
+class Tell(Action):
+    """An event for people, in kubelet's words."""
+
+    reason: str
+    message: str
+    type: Literal["Normal", "Warning"] = "Normal"
+    container: str = ""
+
+
+class Forget(Action):
+    """Nothing of the pod is left: drop its record."""
+
