@@ -1,0 +1,128 @@
+"""What the engine tells the front ends: values, made fresh for each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from podd.driver.contract import Capabilities, CgroupNode, Health, NamespaceRow, SandboxUsage
+from podd.model.pod import Pod
+from podd.model.status import Phase, PodStatus
+from podd.model.value import Value
+
+
+class PodView(Value):
+    """One pod at one moment."""
+
+    pod: Pod
+    status: PodStatus
+
+
+class PodChange(Value):
+    """One reply of a watch. SYNCED, after all that was there, comes without a pod; DELETED shows it as it last was."""
+
+    type: Literal["ADDED", "MODIFIED", "DELETED", "SYNCED"]
+    view: PodView | None = None
+
+
+class ApplyProgress(Value):
+    """A step on the way of one pod of a manifest."""
+
+    name: str
+    namespace: str
+    phase: Phase
+    reason: str = ""
+    message: str = ""
+
+
+class ApplyResult(Value):
+    """What became of one pod of a manifest. Refused: nothing was changed, reason and message say why."""
+
+    name: str
+    namespace: str
+    uid: str
+    action: Literal["created", "unchanged", "replaced", "refused"]
+    phase: Phase
+    reason: str = ""
+    message: str = ""
+    warnings: Sequence[str] = ()
+
+
+class LogLine(Value):
+    """A line without its newline; partial: it goes on in the next one of its stream."""
+
+    time: str  # RFC 3339 with nanoseconds, UTC
+    stream: Literal["stdout", "stderr"]
+    text: str  # bytes that are not UTF-8 replaced by U+FFFD; no surrogates
+    partial: bool
+    container: str
+
+
+class Attachment(Value):
+    """fd: a connected stream socket that the receiver owns; its framing: podd.driver.contract.CanAttach."""
+
+    fd: int
+    container: str
+    tty: bool
+
+
+class PodEvent(Value):
+    """Something that happened to a pod. count: how often in a row; time: the last of them."""
+
+    time: str
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    pod: str
+    namespace: str
+    uid: str
+    container: str = ""
+    count: int = 1
+
+
+class PodUsage(Value):
+    view: PodView
+    usage: SandboxUsage
+
+
+class PodNamespaces(Value):
+    view: PodView
+    rows: Sequence[NamespaceRow]
+
+
+class PodCgroups(Value):
+    view: PodView
+    root: CgroupNode
+
+
+class DriverReport(Value):
+    """A driver that was found; capabilities None: its plugin could not be loaded, and health says why."""
+
+    name: str
+    is_default: bool
+    health: Health
+    capabilities: Capabilities | None
+
+
+class Info(Value):
+    """About this podd."""
+
+    version: str
+    pid: int
+    started_at: str
+    kernel: str
+    cgroups: Literal["v1", "hybrid", "v2"]
+    default_driver: str
+    config_file: str
+    run_dir: str
+    state_dir: str
+    log_dir: str
+    pods: Mapping[Phase, int]
+    problems: Sequence[str] = ()  # what podd copes with and a person should know
+
+
+class ReloadReport(Value):
+    """Configuration keys, as "daemon.log_level"."""
+
+    changed: Sequence[str] = ()
+    needs_restart: Sequence[str] = ()
