@@ -2,19 +2,24 @@
 
 Field names in Python are Kubernetes' in snake case; on the wire they are Kubernetes' own. A field that is not
 here is refused, or accepted with a named warning, by `podd.model.manifest`; it is never dropped in silence.
-Quantities (cpu, memory) stay as written; `podd.model.quantity` gives them meaning.
+Quantities (cpu, memory) stay as written; `podd.model.quantity` gives them meaning. How every field of core/v1 is
+treated, those that are not here included, stands in `podd.model.fields`.
 Source: the Kubernetes API reference, Pod v1 core.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 import msgspec
 
 from podd.model.value import Value
 
 RestartPolicy = Literal["Always", "OnFailure", "Never"]
+
+Quantity = Annotated[str, msgspec.Meta(title="Quantity")]
+"""An amount as written, "250m" or "1.5Gi"; a manifest may also write it as a number."""
 
 
 class Struct(Value, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
@@ -43,8 +48,8 @@ class ContainerPort(Struct):
 class ResourceRequirements(Struct):
     """limits and requests by resource name (cpu, memory; podd adds podd.io/pids), as written."""
 
-    limits: dict[str, str | int | float] = {}
-    requests: dict[str, str | int | float] = {}
+    limits: Mapping[str, Quantity] = {}
+    requests: Mapping[str, Quantity] = {}
 
 
 class Capabilities(Struct):
@@ -106,7 +111,7 @@ class Container(Struct):
 
 class EmptyDirVolumeSource(Struct):
     medium: Literal["", "Memory"] = ""
-    size_limit: str | int | float | None = None
+    size_limit: Quantity | None = None
 
 
 class HostPathVolumeSource(Struct):
@@ -124,6 +129,10 @@ class Volume(Struct):
     host_path: HostPathVolumeSource | None = None
 
 
+class PodOS(Struct):
+    name: Literal["linux"]
+
+
 class PodSpec(Struct):
     containers: tuple[Container, ...]
     volumes: tuple[Volume, ...] = ()
@@ -136,6 +145,7 @@ class PodSpec(Struct):
     share_process_namespace: bool = False
     security_context: PodSecurityContext = PodSecurityContext()
     resources: ResourceRequirements = ResourceRequirements()
+    os: PodOS | None = None
     runtime_class_name: str | None = None
 
 
@@ -143,8 +153,8 @@ class ObjectMeta(Struct):
     name: str
     namespace: str = "default"
     uid: str = ""
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
     creation_timestamp: str | None = None
 
 
