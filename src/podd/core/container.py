@@ -85,7 +85,8 @@ def failed(state: Instance, failure: Failure, reason: str, now_ns: int) -> Insta
     if isinstance(state, Creating | Created | Starting):
         message = f"{failure.message}; {failure.remedy}" if failure.remedy else failure.message
         never_ran = Exit(code=128, reason=reason, message=message, finished_at_ns=now_ns)
-        return Exited(id=state.id, attempt=state.attempt, exit=never_ran)
+        handle = None if isinstance(state, Creating) else state.handle
+        return Exited(id=state.id, attempt=state.attempt, exit=never_ran, handle=handle)
     return state
 
 

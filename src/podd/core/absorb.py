@@ -1,0 +1,182 @@
+"""Taking in what happened. Nothing is decided here; what is no longer there, or already known, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from podd.core import container, sandbox
+from podd.core import events as ev
+from podd.core.change import Steps, warn, with_instance
+from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
+from podd.core.state import FailedStart, PodState
+from podd.driver.contract import ContainerStarted, Exit
+from podd.errors import Kind
+
+SIGKILL = 9
+RETRY_S = 5  # between tries to remove what would not go; doubled up to MAX_DELAY_S
+
+
+def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
+    match report:
+        case ev.VolumesPrepared(failure=None):
+            return replace(state, volumes="ready"), []
+        case ev.VolumesPrepared(failure=ev.Failure() as failure):
+            return _start_failed(replace(state, volumes="absent"), "", "FailedMount", failure, now_ns)
+        case ev.VolumesRemoved(failure=failure):
+            if failure is None:
+                return replace(state, volumes="absent"), []
+            kept = replace(state, volumes="ready", volumes_retry_at_ns=now_ns + RETRY_S * SECOND)
+            return kept, warn("FailedUnmount", failure)
+        case ev.SandboxMade() | ev.SandboxFailed() | ev.SandboxLost() | ev.SandboxDestroyed():
+            return _absorb_sandbox(state, report, now_ns)
+        case ev.ContainersReleased(started=started, failure=failure):
+            return _absorb_release(state, started, failure, now_ns)
+        case ev.ContainerMade() | ev.ContainerFailed() | ev.ContainerExited() | ev.ContainerDestroyed():
+            return _absorb_container(state, report, now_ns)
+        case ev.Frozen(frozen=frozen, failure=failure):
+            return replace(state, freezer="frozen" if frozen else "thawed"), warn("FailedPause", failure)
+        case _:
+            return state, []
+
+
+def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
+    box = state.sandbox
+    if box is None or box.id != getattr(report, "id", None):
+        return state, []
+    match report:
+        case ev.SandboxMade(id=id, created=created):
+            return replace(state, sandbox=sandbox.made(box, created)), [ev.WatchSandbox(id=id)]
+        case ev.SandboxFailed(failure=failure) if isinstance(box, sandbox.Creating):
+            return _start_failed(state, "", "FailedCreatePodSandBox", failure, now_ns)
+        case ev.SandboxLost(reason=reason) if isinstance(box, sandbox.Creating | sandbox.Ready):
+            taken = replace(state, sandbox=sandbox.lost(box, reason), lost_at_ns=now_ns, freezer="thawed")
+            return taken, [ev.Tell(type="Warning", reason="SandboxLost", message=reason)]
+        case ev.SandboxDestroyed(failure=None):
+            return _without_sandbox(state, now_ns), []
+        case ev.SandboxDestroyed(failure=failure) if isinstance(box, sandbox.Removing):
+            delay = min(RETRY_S * 2**box.tries, MAX_DELAY_S)
+            kept = sandbox.not_removed(box, now_ns + delay * SECOND)
+            return replace(state, sandbox=kept), warn("FailedKillPod", failure)
+        case _:
+            return state, []
+
+
+def _without_sandbox(state: PodState, now_ns: int) -> PodState:
+    """The sandbox is gone, and so is whatever ran in it: members that never ran are forgotten, others have ended."""
+    members = {}
+    for name, member in state.members.items():
+        match member.instance:
+            case container.Exited() as ended:
+                kept: container.Instance | None = replace(ended, handle=None)
+            case container.Removing() as gone:
+                kept = _removed(gone)
+            case container.Running() | container.Stopping() as live:
+                killed = Exit(
+                    code=128 + SIGKILL, signal=SIGKILL, finished_at_ns=now_ns, started_at_ns=live.started_at_ns
+                )
+                kept = replace(container.exited(live, killed), handle=None)  # type: ignore[call-arg]
+            case _:
+                kept = None
+        members[name] = replace(member, instance=kept)
+    return replace(state, sandbox=None, members=members, released=False, freezer="thawed")
+
+
+def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
+    name = _owner(state, getattr(report, "id", ""))
+    if name is None:
+        return state, []
+    member = state.members[name]
+    instance = member.instance
+    assert instance is not None
+    match report:
+        case ev.ContainerMade(id=id, created=created):
+            held = container.made(instance, created.handle, created.observed, created.image_id)
+            return with_instance(state, name, instance=held), [ev.WatchContainer(id=id)]
+        case ev.ContainerFailed(failure=failure) if not state.released:
+            return _start_failed(state, name, "CreateContainerError", failure, now_ns)
+        case ev.ContainerFailed(failure=failure):
+            ended = container.failed(instance, failure, "CreateContainerError", now_ns)
+            return with_instance(state, name, instance=ended), warn("Failed", failure, name)
+        case ev.ContainerExited(exit=exit) if isinstance(instance, container.Created) and not state.released:
+            failure = ev.Failure(
+                kind=Kind.INTERNAL, message=f"{name}: ended while it was held: {exit.message or exit.code}"
+            )
+            return _start_failed(state, name, "CreateContainerError", failure, now_ns)
+        case ev.ContainerExited(exit=exit):
+            return with_instance(state, name, instance=container.exited(instance, exit)), []
+        case ev.ContainerDestroyed(failure=None) if isinstance(instance, container.Removing):
+            return with_instance(state, name, instance=_removed(instance)), []
+        case ev.ContainerDestroyed(failure=failure) if isinstance(instance, container.Removing):
+            # Its sandbox can always be destroyed as a whole; a single container that will not go is treated so.
+            lost = f"{name}: could not be removed: {failure.message if failure else ''}"
+            return replace(state, sandbox=state.sandbox and sandbox.lost(state.sandbox, lost), lost_at_ns=now_ns), []
+        case _:
+            return state, []
+
+
+def _removed(instance: container.Removing) -> container.Instance:
+    return container.Exited(id=instance.id, attempt=instance.attempt, exit=instance.exit, image_id=instance.image_id)
+
+
+def _absorb_release(
+    state: PodState, started: Sequence[ContainerStarted], failure: ev.Failure | None, now_ns: int
+) -> Steps:
+    if failure is not None:
+        if not state.released:
+            return _start_failed(state, "", "RunContainerError", failure, now_ns)
+        members = {
+            name: replace(m, instance=container.failed(m.instance, failure, "RunContainerError", now_ns))
+            if isinstance(m.instance, container.Starting)
+            else m
+            for name, m in state.members.items()
+        }
+        return replace(state, members=members), warn("Failed", failure)
+    told: list[ev.Action] = []
+    together = not state.released
+    for one in started:
+        name = _owner(state, one.id)
+        if name is None or (instance := state.members[name].instance) is None:
+            continue
+        if one.error:
+            failure = ev.Failure(kind=Kind.INVALID, message=f"{name}: {one.error}")
+            if together:
+                return _start_failed(state, name, "StartError", failure, now_ns)
+            state = with_instance(state, name, instance=container.failed(instance, failure, "StartError", now_ns))
+            told += warn("Failed", failure, name)
+        else:
+            state = with_instance(state, name, instance=container.released(instance, one))
+            told.append(ev.Tell(reason="Started", message=f"Started container {name}", container=name))
+    if together and started and isinstance(state.sandbox, sandbox.Ready):
+        state = _all_released(state, started, now_ns)
+    return state, told
+
+
+def _all_released(state: PodState, started: Sequence[ContainerStarted], now_ns: int) -> PodState:
+    stamps = [one.released_ns for one in started]
+    began = state.start_began_ns
+    return replace(
+        state,
+        released=True,
+        failed_start=None,
+        start_skew_us=(max(stamps) - min(stamps)) // 1000,
+        start_took_us=None if began is None else max(0, now_ns - began) // 1000,
+    )
+
+
+def _start_failed(state: PodState, culprit: str, reason: str, failure: ev.Failure, now_ns: int) -> Steps:
+    """A start of the whole pod could not be, so nothing of it may stay: its sandbox counts as not ready.
+
+    Whether there is another try is the restart policy's; its time grows as a crashing container's does.
+    """
+    tries = state.failed_start.tries + 1 if state.failed_start else 1
+    delay_s = min(FIRST_DELAY_S * 2 ** (tries - 1), MAX_DELAY_S)
+    again = None if state.pod.spec.restart_policy == "Never" else now_ns + delay_s * SECOND
+    failed = FailedStart(failure=failure, reason=reason, culprit=culprit, tries=tries, retry_at_ns=again)
+    box = state.sandbox and sandbox.lost(state.sandbox, failure.message)
+    return replace(state, failed_start=failed, sandbox=box), warn("Failed" if culprit else reason, failure, culprit)
+
+
+def _owner(state: PodState, id: str) -> str | None:
+    return next((n for n, m in state.members.items() if m.instance is not None and m.instance.id == id), None)

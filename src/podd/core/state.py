@@ -1,0 +1,104 @@
+"""All that podd remembers of one pod: one value, stored as one record."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from podd.core import container, sandbox
+from podd.core.events import Failure
+from podd.core.restart import Backoff
+from podd.driver.contract import Exit
+from podd.model.ids import ContainerId, PodUid
+from podd.model.pod import Pod
+from podd.model.value import Value
+
+RECORD_VERSION = 1
+
+
+class Goal(Value):
+    """What the pod is meant to become. For all but "run", the members end first.
+
+    kill_at_ns: when patience with those that were signalled ends; None before the signal is sent.
+    kills: how often patience has ended: after the first everything left gets SIGKILL, after the second the sandbox is
+    destroyed over their heads.
+    """
+
+    want: Literal["run", "stop", "restart", "delete"] = "run"
+    grace_s: float = 0.0
+    kill_at_ns: int | None = None
+    kills: int = 0
+
+
+class Ended(Value):
+    """The end of an instance that was followed by another."""
+
+    id: ContainerId
+    exit: Exit
+
+
+class Member(Value):
+    """One container of the pod over all its instances.
+
+    attempts: instances begun so far, so that each gets an id of its own. restarts: of instances that had run.
+    """
+
+    instance: container.Instance | None = None
+    attempts: int = 0
+    restarts: int = 0
+    backoff: Backoff = Backoff()
+    last: Ended | None = None
+
+
+class FailedStart(Value):
+    """A start of the whole pod that was undone. culprit: the member that could not be made; "" for the pod's own parts.
+
+    retry_at_ns None: no further try.
+    """
+
+    failure: Failure
+    reason: str
+    culprit: str = ""
+    tries: int = 1
+    retry_at_ns: int | None = None
+
+
+class Condition(Value):
+    status: bool
+    since_ns: int
+
+
+class PodState(Value):
+    """released: the members of this sandbox have been let go together; what starts now starts alone."""
+
+    uid: PodUid
+    pod: Pod
+    driver: str
+    created_at_ns: int
+    goal: Goal = Goal()
+    volumes: Literal["absent", "preparing", "ready", "removing"] = "absent"
+    volumes_retry_at_ns: int = 0  # not before this is another try to remove them
+    sandbox: sandbox.Sandbox | None = None
+    sandboxes: int = 0  # begun so far
+    released: bool = False
+    backoff: Backoff = Backoff()  # of sandboxes that were lost
+    lost_at_ns: int | None = None
+    members: dict[str, Member] = {}
+    failed_start: FailedStart | None = None
+    freezer: Literal["thawed", "freezing", "frozen", "thawing"] = "thawed"
+    started_at_ns: int | None = None  # when podd first set out to start it
+    start_began_ns: int | None = None
+    start_skew_us: int | None = None
+    start_took_us: int | None = None
+    conditions: dict[str, Condition] = {}
+    version: int = RECORD_VERSION
+
+
+def new(uid: PodUid, pod: Pod, driver: str, now_ns: int) -> PodState:
+    """A pod that was just accepted and is to run."""
+    return PodState(
+        uid=uid,
+        pod=pod,
+        driver=driver,
+        created_at_ns=now_ns,
+        members={c.name: Member() for c in pod.spec.containers},
+    )
