@@ -1,0 +1,56 @@
+"""Time for the engine: a wall clock that does not jump, and its notation.
+
+Wall time can be set; a pod must not seem to have started tomorrow because of that. So the wall clock is read once, and
+from then on only the event loop's own monotonic clock counts, which a test may replace by a virtual one.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+
+import anyio
+
+NS_PER_S = 1_000_000_000
+
+_RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Clock:
+    """Make it inside the event loop whose time it tells."""
+
+    def __init__(self, wall_ns: int | None = None) -> None:
+        """wall_ns: what it shows now, ns since the epoch; None reads CLOCK_REALTIME."""
+        self._wall_ns = time.time_ns() if wall_ns is None else wall_ns
+        self._started = anyio.current_time()
+
+    def now_ns(self) -> int:
+        """ns since the epoch. Never less than at an earlier call."""
+        return self._wall_ns + round((anyio.current_time() - self._started) * NS_PER_S)
+
+
+def rfc3339(at_ns: int) -> str:
+    """ns since the epoch as Kubernetes writes a time in a status: "2026-08-01T12:00:00Z", whole seconds, UTC."""
+    return f"{_seconds(at_ns)}Z"
+
+
+def rfc3339_nano(at_ns: int) -> str:
+    """ns since the epoch with all nine digits, as a line of a CRI log has it: "2026-08-01T12:00:00.000000001Z"."""
+    return f"{_seconds(at_ns)}.{at_ns % NS_PER_S:09d}Z"
+
+
+def parse_rfc3339(text: str) -> int:
+    """ns since the epoch. A zone is demanded, digits beyond the ninth are dropped. Raises ValueError: not RFC 3339."""
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r}: not a time as RFC 3339 has it, such as 2026-08-01T12:00:00Z")
+    date, clock, fraction, zone = found.groups()
+    moment = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if zone in 'Zz' else zone}")
+    return (moment - _EPOCH) // timedelta(seconds=1) * NS_PER_S + int((fraction or "").ljust(9, "0"))
+
+
+def _seconds(at_ns: int) -> str:
+    moment = datetime.fromtimestamp(at_ns // NS_PER_S, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")

@@ -1,0 +1,36 @@
+"""Fixtures for all tests: event loops, the virtual clock, and what a test that needs root asks of the machine."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from trio.testing import MockClock
+
+Backend = tuple[str, dict[str, Any]]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Backend:
+    """Both event loops; on trio time is virtual: it jumps as soon as every task waits."""
+    return ("asyncio", {}) if request.param == "asyncio" else virtual_backend()
+
+
+@pytest.fixture
+def virtual_clock() -> Backend:
+    """For a module whose tests wait for hours: `@pytest.fixture def anyio_backend(virtual_clock): return virtual_clock`."""
+    return virtual_backend()
+
+
+def virtual_backend() -> Backend:
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason=f"needs root: it runs as uid {os.geteuid()}")
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(skip)
