@@ -1,0 +1,235 @@
+"""From a Pod to what a driver is told: every default applied, every reference resolved, nothing left to guess.
+
+Pure: the same pod, ids and host give the same configs, today and after a restart. Nothing is shared between two
+calls, so nothing of one container can reach another. Where Kubernetes leaves a choice to the kubelet, the choice
+is the kubelet's. The manifest was checked before (`podd.model.manifest`); what is impossible does not reach this.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from podd.core import resources
+from podd.driver.contract import ContainerConfig, Limits, Mount, NamespaceScopes, SandboxConfig, Security
+from podd.model.ids import ContainerId, PodUid, SandboxId
+from podd.model.pod import Container, Pod, SeccompProfile, Volume
+from podd.model.quantity import whole
+from podd.model.value import Value
+
+MAX_HOSTNAME = 63
+NAME_MAX = 255  # of one part of a path, on every file system of Linux
+
+
+class Host(Value):
+    """What the plan must know of the host."""
+
+    state_dir: str  # absolute
+    log_dir: str  # absolute; "" keeps no logs
+    memory_bytes: int  # all of it; scales oom_score_adj
+
+
+class EmptyDir(Value, tag=True):
+    """A directory that lives as long as its pod."""
+
+    name: str
+    path: str  # absolute; `volume_path`
+    medium: str  # "": a directory on disk; "Memory": a tmpfs
+    size_limit_bytes: int | None  # of a Memory one never more than the pod's memory limit
+    fs_group: int | None  # its group, with the set-group-id bit
+
+
+class HostPath(Value, tag=True):
+    """Something of the host, to be checked against its type, and made where the type says so."""
+
+    name: str
+    path: str
+    type: str  # as in the manifest; "" checks nothing
+
+
+VolumePlan = EmptyDir | HostPath
+
+
+# ---- the sandbox -----------------------------------------------------------------------------------------------------
+
+
+def sandbox_config(pod: Pod, sandbox_id: SandboxId, attempt: int, host: Host) -> SandboxConfig:
+    """pod.metadata.uid must be set. attempt: 0 for the pod's first sandbox."""
+    return SandboxConfig(
+        id=sandbox_id,
+        pod_uid=PodUid(pod.metadata.uid),
+        pod_name=pod.metadata.name,
+        pod_namespace=pod.metadata.namespace,
+        attempt=attempt,
+        hostname=hostname(pod),
+        namespaces=namespace_scopes(pod),
+        limits=resources.pod_limits(pod.spec),
+        sysctls={sysctl_name(sysctl.name): sysctl.value for sysctl in pod.spec.security_context.sysctls},
+        log_directory=log_directory(pod, host.log_dir),
+        labels=dict(pod.metadata.labels),
+        annotations=dict(pod.metadata.annotations),
+    )
+
+
+def namespace_scopes(pod: Pod) -> NamespaceScopes:
+    """With the host's network goes the host's name: a program that asks for either means the same machine."""
+    spec = pod.spec
+    pid = "node" if spec.host_pid else "pod" if spec.share_process_namespace else "container"
+    return NamespaceScopes(
+        net="node" if spec.host_network else "pod",
+        ipc="node" if spec.host_ipc else "pod",
+        uts="node" if spec.host_network else "pod",
+        pid=pid,  # type: ignore[arg-type]
+    )
+
+
+def hostname(pod: Pod) -> str:
+    """ "" where the pod has the host's."""
+    if pod.spec.host_network:
+        return ""
+    return pod.spec.hostname or pod.metadata.name[:MAX_HOSTNAME].rstrip("-.")
+
+
+def sysctl_name(name: str) -> str:
+    """With dots between the parts, as sysctl(8) does: in the form with slashes a dot is part of a name, and back."""
+    first = re.search(r"[./]", name)
+    return name.translate(str.maketrans("./", "/.")) if first and first[0] == "/" else name
+
+
+def log_directory(pod: Pod, log_dir: str) -> str:
+    """<log_dir>/<namespace>_<name>_<uid>. A name that is too long for one part of a path is cut; the uid tells."""
+    if not log_dir:
+        return ""
+    meta = pod.metadata
+    room = NAME_MAX - len(f"{meta.namespace}__{meta.uid}")
+    return f"{log_dir}/{meta.namespace}_{meta.name[:room]}_{meta.uid}"
+
+
+# ---- a container -----------------------------------------------------------------------------------------------------
+
+
+def container_config(
+    pod: Pod, container: Container, container_id: ContainerId, sandbox_id: SandboxId, attempt: int, host: Host
+) -> ContainerConfig:
+    """attempt: 0 for the first instance of this container, then one more with each restart."""
+    env = environment(container)
+    logs = log_directory(pod, host.log_dir)
+    return ContainerConfig(
+        id=container_id,
+        sandbox_id=sandbox_id,
+        name=container.name,
+        attempt=attempt,
+        image=container.image,
+        command=[expand(word, env) for word in container.command],
+        args=[expand(word, env) for word in container.args],
+        env=list(env.items()),
+        working_dir=container.working_dir,
+        mounts=mounts(pod, container, host),
+        tty=container.tty,
+        stdin=container.stdin,
+        stdin_once=container.stdin_once,
+        limits=resources.container_limits(container),
+        security=security(pod, container, host),
+        log_path=f"{logs}/{container.name}/{attempt}.log" if logs else "",
+        oom_score_adj=resources.oom_score_adj(pod.spec, container, host.memory_bytes),
+    )
+
+
+def container_limits(pod: Pod, name: str) -> Limits:
+    """Of the member of that name."""
+    return resources.container_limits(next(member for member in pod.spec.containers if member.name == name))
+
+
+def environment(container: Container) -> dict[str, str]:
+    """Names to values, in order, expanded. Each may refer to those before it; of two with one name the later counts."""
+    env: dict[str, str] = {}
+    for variable in container.env:
+        env[variable.name] = expand(variable.value, env)
+    return env
+
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
+
+
+def expand(text: str, env: Mapping[str, str]) -> str:
+    """$(NAME) becomes the value of NAME, $$ becomes $; a name that env has not, and any other $, stay as they are."""
+    return _REFERENCE.sub(lambda found: "$" if found[1] is None else env.get(found[1], found[0]), text)
+
+
+def security(pod: Pod, container: Container, host: Host) -> Security:
+    """The container's own security context over the pod's over the defaults."""
+    of_pod, own = pod.spec.security_context, container.security_context
+    user = own.run_as_user if own.run_as_user is not None else of_pod.run_as_user
+    group = own.run_as_group if own.run_as_group is not None else of_pod.run_as_group
+    non_root = own.run_as_non_root if own.run_as_non_root is not None else of_pod.run_as_non_root
+    groups = (*of_pod.supplemental_groups, *(() if of_pod.fs_group is None else (of_pod.fs_group,)))
+    return Security(
+        uid=user,
+        gid=group,
+        supplemental_groups=list(dict.fromkeys(groups)),
+        run_as_non_root=bool(non_root),
+        privileged=bool(own.privileged),
+        capabilities_add=own.capabilities.add if own.capabilities else (),
+        capabilities_drop=own.capabilities.drop if own.capabilities else (),
+        no_new_privileges=own.allow_privilege_escalation is False,
+        read_only_rootfs=bool(own.read_only_root_filesystem),
+        seccomp=seccomp(bool(own.privileged), own.seccomp_profile or of_pod.seccomp_profile, host),
+        unmasked_proc=own.proc_mount == "Unmasked",
+    )
+
+
+def seccomp(privileged: bool, profile: SeccompProfile | None, host: Host) -> str:
+    """As the contract writes it. Nobody filters a privileged container; who asks for nothing gets RuntimeDefault."""
+    if privileged:
+        return "unconfined"
+    match profile:
+        case SeccompProfile(type="Unconfined"):
+            return "unconfined"
+        case SeccompProfile(type="Localhost", localhost_profile=str() as name):
+            return f"localhost/{host.state_dir}/seccomp/{name}"
+    return "runtime/default"
+
+
+# ---- volumes ---------------------------------------------------------------------------------------------------------
+
+
+def mounts(pod: Pod, container: Container, host: Host) -> Sequence[Mount]:
+    """Outer paths before inner ones, so that no mount hides another."""
+    paths = {volume.name: _host_path(pod, volume, host) for volume in pod.spec.volumes}
+    wanted = [
+        Mount(host_path=paths[mount.name], container_path=mount.mount_path, read_only=mount.read_only)
+        for mount in container.volume_mounts
+    ]
+    return sorted(wanted, key=lambda mount: len(PurePosixPath(mount.container_path).parts))
+
+
+def volumes(pod: Pod, host: Host) -> tuple[VolumePlan, ...]:
+    """What must be there before the first container is created."""
+    return tuple(_volume(pod, volume, host) for volume in pod.spec.volumes)
+
+
+def volume_path(host: Host, uid: str, name: str) -> str:
+    """Where an emptyDir lies: <state_dir>/volumes/<pod uid>/<volume name>."""
+    return f"{host.state_dir}/volumes/{uid}/{name}"
+
+
+def _host_path(pod: Pod, volume: Volume, host: Host) -> str:
+    return volume.host_path.path if volume.host_path else volume_path(host, pod.metadata.uid, volume.name)
+
+
+def _volume(pod: Pod, volume: Volume, host: Host) -> VolumePlan:
+    path = _host_path(pod, volume, host)
+    if volume.host_path:
+        return HostPath(name=volume.name, path=path, type=volume.host_path.type)
+    assert volume.empty_dir is not None, "the manifest was checked: a volume has one source"
+    bounds = [whole(volume.empty_dir.size_limit or "0")]
+    if volume.empty_dir.medium == "Memory":
+        bounds.append(resources.pod_limits(pod.spec).memory_bytes or 0)
+    return EmptyDir(
+        name=volume.name,
+        path=path,
+        medium=volume.empty_dir.medium,
+        size_limit_bytes=min(filter(None, bounds), default=None),  # 0 is no limit, as in Kubernetes
+        fs_group=pod.spec.security_context.fs_group,
+    )
