@@ -30,7 +30,7 @@ class Host(Value):
     memory_bytes: int  # all of it; scales oom_score_adj
 
 
-class EmptyDir(Value, tag=True):
+class EmptyDir(Value, tag_field="kind", tag=True):
     """A directory that lives as long as its pod."""
 
     name: str
@@ -40,7 +40,7 @@ class EmptyDir(Value, tag=True):
     fs_group: int | None  # its group, with the set-group-id bit
 
 
-class HostPath(Value, tag=True):
+class HostPath(Value, tag_field="kind", tag=True):
     """Something of the host, to be checked against its type, and made where the type says so."""
 
     name: str
