@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,14 @@ from podd.errors import Conflict, Invalid, NotFound, Unavailable
 from podd.linux.cgroup import knobs
 from podd.linux.cgroup.files import read, read_or_none, table, write
 from podd.linux.cgroup.knobs import Limits, Usage
+from podd.linux.cgroup.tree import pass_on, rmtree, some_of, subtree
 
 if TYPE_CHECKING:
     from podd.linux.cgroup.layout import Hierarchy, Layout
 
 _POLL_S = 0.001  # v1 tells nobody when a group becomes empty or frozen
+_QUICK_POLL_S = 0.0003
+_QUICK_S = 0.010
 
 
 def parts_of(path: str) -> list[str]:
@@ -99,12 +102,12 @@ class Group:
             except FileNotFoundError:
                 os.makedirs(directory, 0o755, exist_ok=True)
             if hierarchy.version == 2:
-                _pass_on(hierarchy, parent)
+                pass_on(hierarchy, parent)
 
     def pass_on(self) -> None:
         """Let children have all of this group's controllers (v2; elsewhere nothing). Raises Conflict as create()."""
         if (hierarchy := self.layout.unified) is not None:
-            _pass_on(hierarchy, self._directory(hierarchy))
+            pass_on(hierarchy, self._directory(hierarchy))
 
     def apply(self, limits: Limits) -> tuple[str, ...]:
         """Make the limits exactly these: what is not given becomes unlimited.
@@ -186,7 +189,7 @@ class Group:
         """Every process in the group and below it, as seen from the caller's pid namespace, in any hierarchy."""
         found: set[int] = set()
         for hierarchy in self.layout.hierarchies:
-            for directory in _subtree(self._directory(hierarchy)):
+            for directory in subtree(self._directory(hierarchy)):
                 found.update(int(pid) for pid in (read_or_none(f"{directory}/cgroup.procs") or "").split())
         return sorted(found - {0})
 
@@ -206,7 +209,7 @@ class Group:
         while pids := self.pids():
             self._kill_frozen(pids, deadline)
             if time.monotonic() > deadline:
-                raise Unavailable(f"cgroup {self.path}: processes {_some(self.pids())} are still there after SIGKILL")
+                raise Unavailable(f"cgroup {self.path}: processes {some_of(self.pids())} are still there after SIGKILL")
             time.sleep(_POLL_S)
 
     def _kill_frozen(self, pids: list[int], deadline: float) -> None:
@@ -294,7 +297,7 @@ class Group:
         if place is None:
             return None
         directory, version = place
-        counts = [knobs.oom_kills(d, version) for d in ([directory] if version == 2 else _subtree(directory))]
+        counts = [knobs.oom_kills(d, version) for d in ([directory] if version == 2 else subtree(directory))]
         known = [count for count in counts if count is not None]
         return sum(known) if known else None
 
@@ -307,19 +310,26 @@ class Group:
         """
         deadline = time.monotonic() + timeout_s
         for hierarchy in self.layout.hierarchies:
-            self._poll(partial(_rmtree, self._directory(hierarchy)), "be removed", deadline)
+            self._poll(partial(rmtree, self._directory(hierarchy)), "be removed", deadline)
 
     # ---- waiting -----------------------------------------------------------------------------------------------------
 
     def _poll(self, done: Callable[[], bool], what: str, deadline: float) -> None:
-        """Ask every millisecond; right after a SIGKILL a group is busy for about as long."""
+        """Ask every millisecond, then less and less often: right after a SIGKILL a group is busy for about as long."""
+        pause_s = _POLL_S
         while not done():
             if time.monotonic() > deadline:
-                raise Unavailable(f"cgroup {self.path}: it would not {what} in time: it holds {_some(self.pids())}")
-            time.sleep(_POLL_S)
+                held = some_of(self.pids())
+                raise Unavailable(f"cgroup {self.path}: it would not {what} in time: it holds {held}")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.05)
 
     def _wait_event(self, key: str, value: int, deadline: float) -> None:
-        """Wait until the v2 group's cgroup.events says so; the kernel raises POLLPRI at each change."""
+        """Wait until the v2 group's cgroup.events says so. POLLPRI tells of each change.
+
+        The kernel tells at most every 10 ms, and what is waited for mostly comes sooner: hence the quick looks first.
+        """
+        quick = time.monotonic() + _QUICK_S
         try:
             fd = os.open(f"{self._unified}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -328,94 +338,16 @@ class Group:
             poll = select.poll()
             poll.register(fd, select.POLLPRI)
             while table(os.pread(fd, 4096, 0).decode()).get(key) != value:
-                left_ms = (deadline - time.monotonic()) * 1000
-                if left_ms <= 0 or not poll.poll(left_ms):
-                    raise Unavailable(
-                        f"cgroup {self.path}: it is not '{key} {value}' in time: it holds {_some(self.pids())}"
-                    )
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    held = some_of(self.pids())
+                    raise Unavailable(f"cgroup {self.path}: it is not '{key} {value}' in time: it holds {held}")
+                if time.monotonic() < quick:
+                    time.sleep(_QUICK_POLL_S)
+                else:
+                    poll.poll(left_s * 1000)
         except OSError as exc:
             if exc.errno != errno.ENODEV:  # removed meanwhile
                 raise
         finally:
             os.close(fd)
-
-
-def _some(pids: list[int]) -> str:
-    names = [f"{pid} ({(read_or_none(f'/proc/{pid}/comm') or '?').strip()})" for pid in pids[:5]]
-    more = f" and {len(pids) - 5} more" if len(pids) > 5 else ""
-    return (", ".join(names) + more) or "no visible process"
-
-
-def _pass_on(hierarchy: Hierarchy, directory: str) -> None:
-    """Enable our controllers for the children of a v2 group, from the highest ancestor that does not pass them on."""
-    if not hierarchy.controllers & knobs.FIELDS_OF.keys():
-        return
-    lacking = []
-    while directory.startswith(hierarchy.mount):
-        wanted = hierarchy.controllers & knobs.FIELDS_OF.keys() & _words(f"{directory}/cgroup.controllers")
-        above = directory != hierarchy.mount
-        if not wanted - _words(f"{directory}/cgroup.subtree_control") and (wanted or not above):
-            break
-        lacking.append(directory)
-        directory = directory.rpartition("/")[0]
-    for ancestor in reversed(lacking):
-        wanted = hierarchy.controllers & knobs.FIELDS_OF.keys() & _words(f"{ancestor}/cgroup.controllers")
-        for controller in sorted(wanted - _words(f"{ancestor}/cgroup.subtree_control")):
-            _enable(ancestor, controller)
-
-
-def _words(path: str) -> set[str]:
-    return set((read_or_none(path) or "").split())
-
-
-def _enable(directory: str, controller: str) -> None:
-    try:
-        write(f"{directory}/cgroup.subtree_control", f"+{controller}")
-    except OSError as exc:
-        if exc.errno != errno.EBUSY:
-            raise
-        pids = [int(pid) for pid in (read_or_none(f"{directory}/cgroup.procs") or "").split()]
-        raise Conflict(
-            f"cgroup {directory}: cannot enable {controller} for the groups below: it holds {_some(pids)}",
-            remedy="move them to a group of their own, or give the service Delegate=yes",
-        ) from exc
-
-
-def _subtree(directory: str) -> Iterator[str]:
-    """The directory and all below it, parents first."""
-    yield directory
-    try:
-        with os.scandir(directory) as entries:
-            names = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ENODEV):
-            raise
-        return
-    for name in names:
-        yield from _subtree(name)
-
-
-def _rmtree(directory: str) -> bool:
-    """Remove a group and those below it. False: something in it is busy."""
-    try:
-        os.rmdir(directory)
-    except FileNotFoundError:
-        return True
-    except OSError as exc:
-        if exc.errno != errno.EBUSY:
-            raise
-    else:
-        return True
-    below = [path for path in _subtree(directory) if path != directory]
-    if not below:
-        return False
-    for path in sorted(below, key=len, reverse=True):
-        try:
-            os.rmdir(path)
-        except FileNotFoundError:
-            continue
-        except OSError as exc:
-            if exc.errno != errno.EBUSY:
-                raise
-            return False
-    return _rmtree(directory)

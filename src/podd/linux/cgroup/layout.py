@@ -15,6 +15,7 @@ LIMITING = ("cpu", "memory", "pids")
 """The controllers that limits need. Each lives in one hierarchy; a host may lack some."""
 
 _ONLY_V1 = ("freezer", "cpuacct")  # what the v2 hierarchy does by itself
+_USED = frozenset(LIMITING + _ONLY_V1)
 
 
 class Hierarchy(NamedTuple):
@@ -22,7 +23,7 @@ class Hierarchy(NamedTuple):
 
     mount: str  # "/sys/fs/cgroup/memory"
     version: Version
-    controllers: frozenset[str]
+    controllers: frozenset[str]  # those that podd uses
 
 
 class Layout(NamedTuple):
@@ -35,7 +36,7 @@ class Layout(NamedTuple):
         """Read what is mounted. Raises Unsupported: no hierarchy at all."""
         mounts = _mounts(read(mountinfo))
         unified = next((mount for mount in mounts if mount.version == 2), None)
-        wanted = set(LIMITING) if unified else {*LIMITING, *_ONLY_V1}
+        wanted = set(LIMITING) if unified else set(_USED)
         chosen = [unified] if unified else []
         if unified:
             wanted -= unified.controllers
@@ -86,9 +87,9 @@ def _mounts(mountinfo: str) -> list[Hierarchy]:
         mount = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split()[4])
         if kind == "cgroup2":
             offered = read_or_none(f"{mount}/cgroup.controllers") or ""
-            found.append(Hierarchy(mount, 2, frozenset(offered.split())))
+            found.append(Hierarchy(mount, 2, _USED & set(offered.split())))
         elif kind == "cgroup":
-            found.append(Hierarchy(mount, 1, frozenset(options.split(","))))
+            found.append(Hierarchy(mount, 1, _USED & set(options.split(","))))
     return found
 
 
