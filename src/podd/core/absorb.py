@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from podd.core import container, sandbox
+from podd.core import container, reconcile, sandbox
 from podd.core import events as ev
 from podd.core.change import Steps, warn, with_instance
 from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
@@ -20,6 +20,8 @@ RETRY_S = 5  # between tries to remove what would not go; doubled up to MAX_DELA
 
 def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
     match report:
+        case ev.Resumed():
+            return replace(state, recovering=isinstance(state.sandbox, sandbox.Ready)), reconcile.resume(state)
         case ev.VolumesPrepared(failure=None):
             return replace(state, volumes="ready"), []
         case ev.VolumesPrepared(failure=ev.Failure() as failure):
@@ -29,7 +31,7 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
                 return replace(state, volumes="absent"), []
             kept = replace(state, volumes="ready", volumes_retry_at_ns=now_ns + RETRY_S * SECOND)
             return kept, warn("FailedUnmount", failure)
-        case ev.SandboxMade() | ev.SandboxFailed() | ev.SandboxLost() | ev.SandboxDestroyed():
+        case ev.SandboxMade() | ev.SandboxFailed() | ev.SandboxRecovered() | ev.SandboxLost() | ev.SandboxDestroyed():
             return _absorb_sandbox(state, report, now_ns)
         case ev.ContainersReleased(started=started, failure=failure):
             return _absorb_release(state, started, failure, now_ns)
@@ -48,10 +50,14 @@ def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
     match report:
         case ev.SandboxMade(id=id, created=created):
             return replace(state, sandbox=sandbox.made(box, created)), [ev.WatchSandbox(id=id)]
+        case ev.SandboxRecovered(status=status) if isinstance(box, sandbox.Ready):
+            return replace(state, recovering=False), reconcile.resume_members(state, frozen=status.paused)
         case ev.SandboxFailed(failure=failure) if isinstance(box, sandbox.Creating):
             return _start_failed(state, "", "FailedCreatePodSandBox", failure, now_ns)
         case ev.SandboxLost(reason=reason) if isinstance(box, sandbox.Creating | sandbox.Ready):
-            taken = replace(state, sandbox=sandbox.lost(box, reason), lost_at_ns=now_ns, freezer="thawed")
+            taken = replace(
+                state, sandbox=sandbox.lost(box, reason), lost_at_ns=now_ns, freezer="thawed", recovering=False
+            )
             return taken, [ev.Tell(type="Warning", reason="SandboxLost", message=reason)]
         case ev.SandboxDestroyed(failure=None):
             return _without_sandbox(state, now_ns), []
@@ -76,7 +82,7 @@ def _without_sandbox(state: PodState, now_ns: int) -> PodState:
                 killed = Exit(
                     code=128 + SIGKILL, signal=SIGKILL, finished_at_ns=now_ns, started_at_ns=live.started_at_ns
                 )
-                kept = replace(container.exited(live, killed), handle=None)  # type: ignore[call-arg]
+                kept = replace(container.exited(live, killed), handle=None)
             case _:
                 kept = None
         members[name] = replace(member, instance=kept)

@@ -71,6 +71,7 @@ class Removing(State):
 
 Instance = Creating | Created | Starting | Running | Stopping | Exited | Removing
 Live = Running | Stopping
+Made = Created | Starting | Running | Stopping | Exited  # those that a driver has a handle of
 
 
 def made(state: Instance, handle: Handle, observed: Observed | None, image_id: str) -> Instance:

@@ -38,6 +38,8 @@ def decide(state: PodState, now_ns: int) -> Steps:
         return _destroy(state)
     if isinstance(box, sandbox.NotReady):
         return _destroy(state)
+    if state.recovering:
+        return state, []
     if state.goal.want == "run":
         return _run(state, now_ns)
     return _end(state, now_ns)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from podd.driver.contract import ContainerCreated, ContainerStarted, Exit, SandboxCreated
+from podd.driver.contract import ContainerCreated, ContainerStarted, Exit, SandboxCreated, SandboxStatus
 from podd.errors import Kind
 from podd.model.ids import ContainerId, SandboxId
 from podd.model.value import Value
@@ -67,6 +67,10 @@ class Woke(Report):
     """The time that `pod.next_wake` named has come, or podd has just started: look again."""
 
 
+class Resumed(Report):
+    """podd has started and taken this pod up from its record. What was under way may or may not have happened."""
+
+
 class VolumesPrepared(Report):
     failure: Failure | None = None
 
@@ -85,6 +89,13 @@ class SandboxFailed(Report):
 
     id: SandboxId
     failure: Failure
+
+
+class SandboxRecovered(Report):
+    """The driver has taken it up again."""
+
+    id: SandboxId
+    status: SandboxStatus
 
 
 class SandboxLost(Report):
@@ -158,6 +169,12 @@ class CreateSandbox(Action):
     attempt: int
 
 
+class RecoverSandbox(Action):
+    """Have the driver take up again what it made before podd was restarted."""
+
+    id: SandboxId
+
+
 class DestroySandbox(Action):
     """Whatever else is under way for this sandbox is cancelled first."""
 
@@ -210,4 +227,3 @@ class Tell(Action):
 
 class Forget(Action):
     """Nothing of the pod is left: drop its record."""
-

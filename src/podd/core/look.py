@@ -13,6 +13,8 @@ def next_wake(state: PodState) -> int | None:
     box = state.sandbox
     if isinstance(box, sandbox.Removing):
         return box.retry_at_ns
+    if state.recovering:
+        return None
     if state.goal.want != "run":
         return state.goal.kill_at_ns if box is not None else state.volumes_retry_at_ns or None
     if is_finished(state) or state.freezer != "thawed":

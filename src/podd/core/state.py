@@ -68,7 +68,10 @@ class Condition(Value):
 
 
 class PodState(Value):
-    """released: the members of this sandbox have been let go together; what starts now starts alone."""
+    """released: the members of this sandbox have been let go together; what starts now starts alone.
+
+    recovering: podd was restarted, and the driver has yet to say what it finds of the sandbox.
+    """
 
     uid: PodUid
     pod: Pod
@@ -80,6 +83,7 @@ class PodState(Value):
     sandbox: sandbox.Sandbox | None = None
     sandboxes: int = 0  # begun so far
     released: bool = False
+    recovering: bool = False
     backoff: Backoff = Backoff()  # of sandboxes that were lost
     lost_at_ns: int | None = None
     members: dict[str, Member] = {}

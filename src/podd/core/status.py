@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from podd.core import container, plan, sandbox
+from podd.core import container, resources, sandbox
 from podd.core.look import comes_back, is_done, is_finished
 from podd.core.state import Condition, Member, PodState
 from podd.driver.contract import Exit
@@ -69,7 +69,7 @@ def status(state: PodState, stamp: Stamp) -> k8s.PodStatus:
         start_time=None if state.started_at_ns is None else stamp(state.started_at_ns),
         reason=reason,
         message=message,
-        qos_class=plan.qos_class(state.pod),
+        qos_class=resources.qos_class(state.pod.spec),
         pod_ip=state.sandbox.ips[0] if isinstance(state.sandbox, sandbox.Ready) and state.sandbox.ips else "",
         podd=_podd(state),
     )
