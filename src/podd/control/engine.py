@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -47,7 +47,7 @@ class Engine(Protocol):
     name, namespace: as the client gave them. name is a pod's name, or its uid or the beginning of one; the engine
     resolves it, and an ambiguous one is Invalid. namespace None: "default" for a name, any for a uid; where name may be
     None (all pods), all namespaces.
-    Iterators hold resources: the caller closes them (`aclose`) in every case, in the task that iterates.
+    Generators may hold resources: the caller closes each in every case, in the task that iterates.
     """
 
     # ---- pods
@@ -55,6 +55,7 @@ class Engine(Protocol):
         self,
         manifest: str,
         *,
+        source: str,
         namespace: str | None,
         dry_run: bool,
         wait: bool,
@@ -63,6 +64,7 @@ class Engine(Protocol):
     ) -> Sequence[ApplyResult]:
         """Check all documents, then make the pods; one result a document, in order.
 
+        source: what messages call the manifest.
         Raises Invalid before anything is made: a document is wrong. timeout_s bounds the wait: Unavailable, and the
         pods go on starting. progress: awaited now and then while waiting; slow when its reader is.
         """
@@ -74,7 +76,7 @@ class Engine(Protocol):
         """By namespace and name. selector: a label selector as in Kubernetes; "" selects all. Raises Invalid: wrong."""
         ...
 
-    def watch(self, namespace: str | None, selector: str) -> AsyncIterator[PodChange]:
+    def watch(self, namespace: str | None, selector: str) -> AsyncGenerator[PodChange, None]:
         """ADDED for each that is there, SYNCED, then every change. Raises Unavailable: the reader is too slow."""
         ...
 
@@ -107,7 +109,7 @@ class Engine(Protocol):
         tail: int | None,
         since: str | None,
         previous: bool,
-    ) -> AsyncIterator[Sequence[LogLine]]:
+    ) -> AsyncGenerator[Sequence[LogLine], None]:
         """Batches of lines, oldest first. It may be read as slowly as a person reads: nothing is queued meanwhile.
 
         container None: the only one, else Invalid names them. since: RFC 3339, or a duration back from now as Go
@@ -137,7 +139,7 @@ class Engine(Protocol):
     # ---- what is going on
     def events(
         self, name: str | None, namespace: str | None, *, since: str | None, follow: bool
-    ) -> AsyncIterator[Sequence[PodEvent]]:
+    ) -> AsyncGenerator[Sequence[PodEvent], None]:
         """Those remembered, oldest first, in batches; then, with follow, those to come, until the caller leaves."""
         ...
 
