@@ -19,7 +19,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> Backend:
 
 @pytest.fixture
 def virtual_clock() -> Backend:
-    """For a module whose tests wait for hours: `@pytest.fixture def anyio_backend(virtual_clock): return virtual_clock`."""
+    """For modules whose tests wait for hours: define `anyio_backend(virtual_clock)` there that returns it."""
     return virtual_backend()
 
 

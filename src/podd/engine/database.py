@@ -45,7 +45,7 @@ class Quarantined(Value):
     at_ns: int
 
 
-class PodEvent(Value):
+class StoredEvent(Value):
     """Something that a person may want to know of a pod. The same again within a day raises `count` and gets a new
     `seq`, so that whoever has read up to some seq sees it."""
 

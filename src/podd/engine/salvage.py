@@ -21,8 +21,8 @@ import structlog
 
 from podd.engine.database import (
     Damage,
-    PodEvent,
     Quarantined,
+    StoredEvent,
     checksum,
     connect,
     migrate,
@@ -149,7 +149,7 @@ def _salvage(source: str, db: sqlite3.Connection) -> tuple[int, int]:
         )
         for row in _rows(damaged, "quarantine", ", ".join(Quarantined.__struct_fields__)):
             _take_quarantined(db, row)
-        events = sum(_take_event(db, row) for row in _rows(damaged, "events", ", ".join(PodEvent.__struct_fields__)))
+        events = sum(_take_event(db, row) for row in _rows(damaged, "events", ", ".join(StoredEvent.__struct_fields__)))
     return pods, events
 
 
@@ -207,9 +207,9 @@ def _take_quarantined(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
 
 
 def _take_event(db: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
-    names = PodEvent.__struct_fields__
+    names = StoredEvent.__struct_fields__
     try:
-        msgspec.convert(dict(zip(names, row, strict=True)), PodEvent)
+        msgspec.convert(dict(zip(names, row, strict=True)), StoredEvent)
         places = ", ".join("?" * len(names))
         db.execute(f"INSERT INTO events ({', '.join(names)}) VALUES ({places})", row)  # noqa: S608
     except (msgspec.ValidationError, sqlite3.IntegrityError):

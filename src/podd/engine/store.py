@@ -23,8 +23,8 @@ from typing import Literal, TypeVar
 
 from podd.engine.database import (
     Damage,
-    PodEvent,
     Quarantined,
+    StoredEvent,
     checksum,
     connect,
     quarantine,
@@ -149,7 +149,7 @@ class Store:
         reason: str,
         message: str,
         container: str = "",
-    ) -> PodEvent:
+    ) -> StoredEvent:
         """Note an event; the oldest go when there are more than EVENTS_MAX or when they are older than a day."""
         now_ns = self._now_ns()
         same = (uid, reason, type, message, container)
@@ -169,7 +169,7 @@ class Store:
             )
             assert cursor.lastrowid is not None
             self._drop_old_events(cursor.lastrowid, now_ns)
-        return PodEvent(
+        return StoredEvent(
             seq=cursor.lastrowid,
             at_ns=now_ns,
             first_ns=first_ns,
@@ -190,17 +190,17 @@ class Store:
         pod: str | None = None,
         uid: str | None = None,
         after_seq: int = 0,
-    ) -> list[PodEvent]:
+    ) -> list[StoredEvent]:
         """Those of the last day that fit everything given, the oldest first."""
         given = {"namespace": namespace, "pod": pod, "uid": uid}
         terms = {f" AND {column} = ?": value for column, value in given.items() if value is not None}
-        query = f"SELECT {', '.join(PodEvent.__struct_fields__)} FROM events WHERE seq > ? AND at_ns >= ?"  # noqa: S608
+        query = f"SELECT {', '.join(StoredEvent.__struct_fields__)} FROM events WHERE seq > ? AND at_ns >= ?"  # noqa: S608
         with self._translated("read events"):
             rows = self._db.execute(
                 query + "".join(terms) + " ORDER BY seq",
                 (after_seq, self._now_ns() - EVENTS_MAX_AGE_NS, *terms.values()),
             )
-            return [PodEvent(**dict(zip(PodEvent.__struct_fields__, row, strict=True))) for row in rows]
+            return [StoredEvent(**dict(zip(StoredEvent.__struct_fields__, row, strict=True))) for row in rows]
 
     def _drop_old_events(self, last_seq: int, now_ns: int) -> None:
         """A few at a time, the oldest first, so that no single event pays for a day's."""

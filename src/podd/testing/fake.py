@@ -1,0 +1,404 @@
+"""FakeDriver: a driver without a kernel, for tests of everything above drivers.
+
+    host = FakeHost()
+    host.programs["web"] = [Program(exits_after_s=3, code=1), FOREVER]   # the second instance runs for ever
+    host.fault("create_container", of="db", call=1, error=Invalid("db: no such command"))
+    host.fault("destroy_sandbox", hang=True, leaves="effect")            # done, and the answer is lost
+    async with FakeDriver(host) as driver: ...
+    async with FakeDriver(host) as driver: ...                           # podd was restarted; the host was not
+
+Everything happens on the event loop's clock, so on a virtual one no test waits.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from types import TracebackType
+from typing import Self, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from podd.driver.contract import (
+    Capabilities,
+    ContainerConfig,
+    ContainerCreated,
+    ContainerStarted,
+    ContainerStatus,
+    ExecRequest,
+    Exit,
+    Handle,
+    Health,
+    Owned,
+    SandboxConfig,
+    SandboxCreated,
+    SandboxStatus,
+    SandboxUsage,
+    Usage,
+)
+from podd.errors import Conflict, NotFound, Unavailable
+from podd.model.ids import ContainerId, SandboxId
+from podd.testing.fakehost import FOREVER, Entry, FakeContainer, FakeHost, FakeSandbox, Fault, Program
+
+__all__ = ["CAPABILITIES", "FOREVER", "Entry", "FakeDriver", "FakeHost", "Fault", "Program"]
+
+T = TypeVar("T")
+
+HANDLE_VERSION = 1
+CAPABILITIES = Capabilities(
+    held_start=True,
+    shared_uts=True,
+    pid_pod=True,
+    pid_node=True,
+    exec=True,
+    pause=True,
+    stats=True,
+    images=True,
+    rootfs_directory=True,
+)
+AT_ONCE = Program(exits_after_s=0)
+
+
+class FakeDriver:
+    """One life of podd on a FakeHost. Strict: a sandbox that it has not made it must `recover` before it is used."""
+
+    def __init__(self, host: FakeHost, *, name: str = "fake", capabilities: Capabilities = CAPABILITIES) -> None:
+        self.name = name
+        self.capabilities = capabilities
+        self.health = Health(usable=True, version="1")
+        self._host = host
+        self._entered = False
+        self._taken_up: set[str] = set()
+        self._execs: dict[str, tuple[str, float, Program]] = {}
+        self._exec_ids = count(1)
+
+    async def __aenter__(self) -> Self:
+        assert not self._entered, "a driver is entered once"
+        self._host.now_ns()
+        self._entered = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._entered = False
+
+    async def probe(self) -> Health:
+        await anyio.lowlevel.checkpoint()
+        return self.health
+
+    async def owned(self) -> Sequence[Owned]:
+        def found() -> list[Owned]:
+            return [
+                Owned(
+                    sandbox_id=box.config.id,
+                    handle=self._handle(box.config.id) if box.whole and not box.lost else None,
+                    pod_uid=box.config.pod_uid,
+                    containers=tuple(box.containers),
+                )
+                for box in self._host.sandboxes.values()
+            ]
+
+        return await self._do("owned", "", (), found)
+
+    async def recover(self, sandbox: Handle, containers: Sequence[Handle]) -> SandboxStatus:
+        self._must_be_in(sandbox, [handle.id for handle in containers])
+
+        def taken_up() -> SandboxStatus:
+            box = self._host.sandboxes.get(SandboxId(sandbox.id))
+            if box is None or box.lost or not box.whole:
+                raise NotFound(f"sandbox {sandbox.id}: {'gone' if box is None else box.lost or 'was never whole'}")
+            self._taken_up.add(sandbox.id)
+            return _sandbox_status(box)
+
+        return await self._do("recover", sandbox.id, self._pod_of(sandbox.id), taken_up)
+
+    # ---- sandbox
+
+    async def create_sandbox(self, config: SandboxConfig) -> SandboxCreated:
+        def made() -> SandboxCreated:
+            self._taken_up.add(config.id)
+            box = self._host.make_sandbox(config)
+            return SandboxCreated(handle=self._handle(config.id), observed=box.observed, cgroup=box.observed.cgroup)
+
+        def half() -> None:
+            self._host.make_sandbox(config, whole=False)
+
+        return await self._do("create_sandbox", config.id, (config.pod_name,), made, half)
+
+    async def sandbox_status(self, sandbox: Handle) -> SandboxStatus:
+        return await self._do(
+            "sandbox_status", sandbox.id, self._pod_of(sandbox.id), lambda: _sandbox_status(self._there(sandbox))
+        )
+
+    async def wait_sandbox(self, sandbox: Handle) -> str:
+        box = await self._do("wait_sandbox", sandbox.id, self._pod_of(sandbox.id), lambda: self._there(sandbox))
+        while not box.lost:
+            await box.changed.wait()
+        return box.lost
+
+    async def destroy_sandbox(self, sandbox_id: SandboxId) -> None:
+        await self._do(
+            "destroy_sandbox", sandbox_id, self._pod_of(sandbox_id), lambda: self._host.remove_sandbox(sandbox_id)
+        )
+
+    # ---- container
+
+    async def create_container(self, sandbox: Handle, config: ContainerConfig) -> ContainerCreated:
+        held = self.capabilities.held_start
+
+        def made() -> ContainerCreated:
+            container = self._host.make_container(self._alive(sandbox.id), config)
+            return ContainerCreated(handle=self._handle(config.id), observed=container.observed if held else None)
+
+        def half() -> None:
+            self._host.make_container(self._alive(sandbox.id), config, whole=False)
+
+        return await self._do(
+            "create_container", config.id, (config.name, *self._qualified(sandbox, config)), made, half
+        )
+
+    async def start_containers(self, containers: Sequence[Handle]) -> Sequence[ContainerStarted]:
+        await self._each("start_containers", containers, self._host.release)
+        return [self._started(self._container(handle)) for handle in containers]
+
+    async def signal_containers(self, containers: Sequence[Handle], signal: int) -> None:
+        await self._each("signal_containers", containers, lambda container: self._host.signal(container, signal))
+
+    async def wait_container(self, container: Handle) -> Exit:
+        await self._do("wait_container", container.id, self._names(container.id), lambda: self._container(container))
+        while True:
+            self._host.settle()
+            found = self._container(container)
+            if found.exit is not None:
+                return found.exit
+            left_s = math.inf if found.ends_s is None else found.ends_s - anyio.current_time()
+            with anyio.move_on_after(left_s):
+                await found.changed.wait()
+
+    async def container_status(self, container: Handle) -> ContainerStatus:
+        def looked() -> ContainerStatus:
+            found = self._container(container)
+            return ContainerStatus(
+                id=found.config.id,
+                state="exited" if found.exit else "running" if found.running else "created",
+                pid=None if found.exit else found.pid,
+                started_at_ns=None if found.started_s is None else self._host.wall_ns(found.started_s),
+                exit=found.exit,
+                observed=found.observed,
+            )
+
+        return await self._do("container_status", container.id, self._names(container.id), looked)
+
+    async def destroy_container(self, sandbox: Handle, container_id: ContainerId) -> None:
+        self._must_be_in(sandbox, [container_id])
+        await self._do(
+            "destroy_container",
+            container_id,
+            self._names(container_id),
+            lambda: self._host.remove_container(container_id),
+        )
+
+    # ---- optional powers
+
+    async def exec_start(self, container: Handle, request: ExecRequest, stdio: Sequence[int]) -> tuple[str, int | None]:
+        """Plays host.execs[" ".join(argv)], by default a program that ends well at once. With tty nothing is shown."""
+
+        def started() -> tuple[str, int | None]:
+            found = self._container(container)
+            if not found.running:
+                raise Conflict(f"container {found.config.name}: is not running")
+            program = self._host.execs.get(" ".join(request.argv), AT_ONCE)
+            exec_id = f"exec-{next(self._exec_ids)}"
+            self._execs[exec_id] = (container.id, anyio.current_time(), program)
+            self._host.effect("exec_started", container.id, found.config.name, " ".join(request.argv))
+            if request.tty:
+                master, slave = os.openpty()
+                os.close(slave)
+                return exec_id, master
+            for line in program.output:
+                os.write(stdio[1], f"{line}\n".encode())
+            return exec_id, None
+
+        return await self._do("exec_start", container.id, self._names(container.id), started)
+
+    async def exec_wait(self, container: Handle, exec_id: str) -> Exit:
+        """It ends with its container at the latest."""
+        if exec_id not in self._execs:
+            raise NotFound(f"exec {exec_id}: no such exec")
+        with anyio.move_on_after(self._exec_left_s(exec_id)) as scope:
+            await self.wait_container(container)
+        if not scope.cancelled_caught:
+            return Exit(code=137, signal=9, finished_at_ns=self._host.now_ns())
+        _, _, program = self._execs[exec_id]
+        return Exit(code=program.code, finished_at_ns=self._host.now_ns())
+
+    async def exec_kill(self, container: Handle, exec_id: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self._exec_left_s(exec_id) > 0:
+            self._execs[exec_id] = (container.id, anyio.current_time(), Program(exits_after_s=0, code=137))
+
+    async def pause(self, sandbox: Handle) -> None:
+        await self._do(
+            "pause", sandbox.id, self._pod_of(sandbox.id), lambda: self._host.freeze(self._alive(sandbox.id))
+        )
+
+    async def resume(self, sandbox: Handle) -> None:
+        await self._do("resume", sandbox.id, self._pod_of(sandbox.id), lambda: self._host.thaw(self._alive(sandbox.id)))
+
+    async def usage(self, sandbox: Handle, containers: Sequence[Handle]) -> SandboxUsage:
+        """Each running container uses a processor and a mebibyte."""
+
+        def read() -> SandboxUsage:
+            box = self._alive(sandbox.id)
+            used = {handle.id: _usage(self._container(handle)) for handle in containers}
+            pod = Usage(
+                cpu_usage_ns=sum(one.cpu_usage_ns or 0 for one in used.values()),
+                memory_usage_bytes=sum(one.memory_usage_bytes or 0 for one in used.values()),
+                memory_working_set_bytes=sum(one.memory_working_set_bytes or 0 for one in used.values()),
+                memory_limit_bytes=box.config.limits.memory_bytes,
+                pids=sum(one.pids or 0 for one in used.values()),
+                pids_limit=box.config.limits.pids,
+            )
+            return SandboxUsage(at_ns=self._host.now_ns(), pod=pod, containers=used)
+
+        return await self._do("usage", sandbox.id, self._pod_of(sandbox.id), read)
+
+    # ---- inside
+
+    async def _do(
+        self,
+        verb: str,
+        subject: str,
+        names: Sequence[str],
+        effect: Callable[[], T],
+        half: Callable[[], None] | None = None,
+    ) -> T:
+        """A verb on one thing. The effect happens in one piece; half is what of it may be left behind."""
+        async with self._call(verb, subject, names) as faults:
+            fault = next(iter(faults.values()), None)
+            if fault is None or not fault.fails:
+                return effect()
+            if fault.leaves == "effect":
+                effect()
+            elif fault.leaves == "remains" and half is not None:
+                half()
+            await fault.happen()
+        raise AssertionError("not reached")
+
+    async def _each(self, verb: str, handles: Sequence[Handle], act: Callable[[FakeContainer], None]) -> None:
+        """A verb on several containers: those without a fault are done together, whatever the others come to."""
+        names = {handle.id: self._names(handle.id) for handle in handles}
+        everyone = [name for several in names.values() for name in several]
+        async with self._call(verb, ",".join(names), everyone) as faults:
+            for container in [self._container(handle) for handle in handles]:
+                fault = next((faults[name] for name in ("", *names[container.config.id]) if name in faults), None)
+                if fault is None or not fault.fails or fault.leaves == "effect":
+                    act(container)
+            for fault in faults.values():
+                if fault.fails:
+                    await fault.happen()
+
+    @asynccontextmanager
+    async def _call(self, verb: str, subject: str, names: Sequence[str]) -> AsyncIterator[dict[str, Fault]]:
+        """Every call: noted, cancellable, late when it is to be late. Yields its faults by the name that each is of."""
+        faults = self._host.begin(verb, subject, names)
+        assert self._entered, f"{verb}: the driver was not entered, or was left"
+        try:
+            await anyio.lowlevel.checkpoint()
+            await anyio.sleep(max((fault.delay_s for fault in faults.values()), default=0))
+            yield faults
+        except BaseException as exc:
+            self._host.end(verb, subject, exc)
+            raise
+        self._host.end(verb, subject)
+
+    def _handle(self, subject: str) -> Handle:
+        return Handle(id=subject, driver=self.name, version=HANDLE_VERSION)
+
+    def _there(self, sandbox: Handle) -> FakeSandbox:
+        self._must_have_taken_up(sandbox.id)
+        box = self._host.sandboxes.get(SandboxId(sandbox.id))
+        if box is None:
+            raise NotFound(f"sandbox {sandbox.id}: no such sandbox")
+        return box
+
+    def _alive(self, sandbox_id: str) -> FakeSandbox:
+        box = self._there(self._handle(sandbox_id))
+        if box.lost:
+            raise Unavailable(f"sandbox {sandbox_id}: {box.lost}")
+        return box
+
+    def _container(self, handle: Handle) -> FakeContainer:
+        try:
+            box, container = self._host.find(handle.id)
+        except KeyError:
+            raise NotFound(f"container {handle.id}: no such container") from None
+        self._must_have_taken_up(box.config.id)
+        if box.lost:
+            raise Unavailable(f"container {handle.id}: {box.lost}")
+        return container
+
+    def _must_have_taken_up(self, sandbox_id: str) -> None:
+        if sandbox_id not in self._taken_up:
+            self._host.violations.append(f"sandbox {sandbox_id}: used without being recovered first")
+
+    def _must_be_in(self, sandbox: Handle, container_ids: Sequence[str]) -> None:
+        for box in self._host.sandboxes.values():
+            strays = box.containers.keys() & container_ids if box.config.id != sandbox.id else ()
+            self._host.violations.extend(f"container {stray}: is not in sandbox {sandbox.id}" for stray in strays)
+
+    def _pod_of(self, sandbox_id: str) -> tuple[str, ...]:
+        box = self._host.sandboxes.get(SandboxId(sandbox_id))
+        return () if box is None else (box.config.pod_name,)
+
+    def _names(self, container_id: str) -> tuple[str, ...]:
+        try:
+            box, container = self._host.find(container_id)
+        except KeyError:
+            return ()
+        return container.config.name, f"{box.config.pod_name}/{container.config.name}"
+
+    def _qualified(self, sandbox: Handle, config: ContainerConfig) -> tuple[str, ...]:
+        return tuple(f"{pod}/{config.name}" for pod in self._pod_of(sandbox.id))
+
+    def _started(self, container: FakeContainer) -> ContainerStarted:
+        if container.started_s is None:
+            raise Conflict(f"container {container.config.name}: was ended before it was started")
+        return ContainerStarted(
+            id=container.config.id,
+            pid=container.pid,
+            started_at_ns=self._host.wall_ns(container.started_s),
+            released_ns=round(container.started_s * 1e9),
+            observed=None if self.capabilities.held_start else container.observed,
+        )
+
+    def _exec_left_s(self, exec_id: str) -> float:
+        _, started_s, program = self._execs[exec_id]
+        if program.exits_after_s is None:
+            return math.inf
+        return max(0.0, started_s + program.exits_after_s - anyio.current_time())
+
+
+def _sandbox_status(box: FakeSandbox) -> SandboxStatus:
+    return SandboxStatus(
+        id=box.config.id, state="notready" if box.lost else "ready", paused=box.frozen, observed=box.observed
+    )
+
+
+def _usage(container: FakeContainer) -> Usage:
+    if not container.running:
+        return Usage()
+    assert container.started_s is not None
+    return Usage(
+        cpu_usage_ns=round((anyio.current_time() - container.started_s) * 1e9),
+        memory_usage_bytes=1024 * 1024,
+        memory_working_set_bytes=1024 * 1024,
+        memory_limit_bytes=container.config.limits.memory_bytes,
+        pids=1,
+        pids_limit=container.config.limits.pids,
+    )
