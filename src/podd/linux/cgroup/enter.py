@@ -29,7 +29,8 @@ def fork_into(group: int) -> int:
 
     Returns the child's pid, and 0 in the child. clone3(2) with CLONE_INTO_CGROUP (Linux 5.7): unlike a write to
     cgroup.procs it does not wait for a grace period. For single-threaded callers. OSError as clone3(2): EBUSY the
-    group has controllers enabled for its children, EOPNOTSUPP it is in the state "domain invalid", ENODEV it is gone.
+    group has controllers enabled for its children, EOPNOTSUPP it is in the state "domain invalid", ENOENT or ENODEV it
+    is gone.
     """
     args = _CLONE_ARGS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
     ctypes.pythonapi.PyOS_BeforeFork()
