@@ -11,7 +11,7 @@ Zygote verbs (over the socketpair the daemon's side gave it at exec; it ends whe
     fork(sandbox: SandboxPlan) + 1 descriptor   -> {"pid": int, "starttime_ticks": int} + 1 descriptor, the shim's pidfd
         The descriptor given is the shim's first connection. The shim makes the sandbox at once and reports on that
         connection as if asked "create_sandbox" with request id 0.
-    sweep(sandbox: SandboxPlan-like: id, run_dir, containers_dir, cgroup, keep_logs)  -> {} when nothing of it is left.
+    sweep(sandbox: SweepPlan)  -> {} when nothing of it is left.
         Works without a shim: kills the cgroup, unmounts, removes. Runs in a fork of its own, so sweeps do not queue.
 
 Shim verbs:
@@ -66,6 +66,16 @@ class SandboxPlan(TypedDict):
     meta: dict[str, str]  # pod uid, name, namespace: for owned() and for people
 
 
+class SweepPlan(TypedDict):
+    """The part of a SandboxPlan that names its places."""
+
+    id: str
+    run_dir: str  # ends in the id
+    containers_dir: str
+    cgroup: str  # ends in the id
+    keep_logs: bool  # False: the log_directory that shim.json names goes too
+
+
 class SandboxReport(TypedDict):
     id: str
     shim_pid: int
@@ -75,6 +85,7 @@ class SandboxReport(TypedDict):
     cgroup: str
     limits: LimitsPlan
     init_pid: int | None
+    notes: list[str]  # what this host cannot do and was left out: "pids: this host has nothing to enforce it"
 
 
 class MountPlan(TypedDict):
@@ -123,6 +134,7 @@ class ContainerReport(TypedDict):
     namespaces: dict[str, int]
     cgroup: str
     limits: LimitsPlan
+    notes: list[str]
 
 
 class StartReport(TypedDict):

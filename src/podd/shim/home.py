@@ -1,0 +1,121 @@
+"""What a sandbox has on the host before it has containers: directories, cgroup, namespaces, /dev/shm, files."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+
+from podd.errors import Conflict, PoddError
+from podd.linux.cgroup import Layout
+from podd.linux.process import identity
+from podd.shim import sandbox
+from podd.shim.files import write_new
+from podd.shim.plan import SandboxPlan, SandboxReport, SweepPlan
+from podd.shim.sweep import KILL_S, SHIM_FILE, check, remove
+
+INIT_GROUP = "init"
+"""The reaping init's own leaf: on v2 the pod's group may not hold processes."""
+
+_HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+127.0.0.1\t{hostname}
+"""
+
+
+class Home:
+    """The places of one sandbox. `report` is there once it is made."""
+
+    def __init__(self, plan: SandboxPlan) -> None:
+        """Raises Invalid: the plan's places are not its own; Unsupported: this host has no usable cgroups."""
+        self._plan = plan
+        self._places: SweepPlan = {
+            "id": plan["id"],
+            "run_dir": plan["run_dir"],
+            "containers_dir": plan["containers_dir"],
+            "cgroup": plan["cgroup"],
+            "keep_logs": True,
+        }
+        check(self._places)
+        self.group = Layout.detect().group(plan["cgroup"])
+        self.report: SandboxReport | None = None
+
+    def make(self) -> SandboxReport:
+        """Everything or nothing. Raises Conflict: the sandbox has a shim already, or remains that need a sweep."""
+        os.makedirs(self._plan["run_dir"], 0o700, exist_ok=True)
+        self._claim()
+        try:
+            self.report = self._fill()
+        except BaseException:
+            with suppress(PoddError, OSError):  # what is left has a shim.json, and is swept by its id
+                self.group.kill_all(KILL_S)
+                self.remove()
+            raise
+        return self.report
+
+    def remove(self) -> None:
+        """After every process has ended. Raises Unavailable: something is left."""
+        remove(self._places)
+        self.report = None
+
+    def _claim(self) -> None:
+        """Before anything else is made, say whose it is: the one that may make it is the one that gets this file."""
+        me = {"shim": identity(os.getpid())._asdict(), "sandbox": self._plan}
+        try:
+            write_new(f"{self._plan['run_dir']}/{SHIM_FILE}", json.dumps(me))
+        except FileExistsError:
+            raise Conflict(
+                f"sandbox {self._plan['id']}: {self._plan['run_dir']}/{SHIM_FILE} exists",
+                remedy="connect to its shim, or sweep what is left of it",
+            ) from None
+
+    def _fill(self) -> SandboxReport:
+        plan, run_dir = self._plan, self._plan["run_dir"]
+        os.makedirs(f"{plan['containers_dir']}/{plan['id']}", 0o700, exist_ok=True)
+        os.makedirs(f"{run_dir}/exits", 0o700, exist_ok=True)
+        if plan["log_directory"]:
+            os.makedirs(plan["log_directory"], 0o755, exist_ok=True)
+        self._write_etc()
+        self.group.create()
+        self.group.pass_on()
+        unenforced = self.group.apply(plan["limits"])
+        namespaces = self._make_namespaces()
+        sandbox.mount_shm(plan)
+        me = identity(os.getpid())
+        return {
+            "id": plan["id"],
+            "shim_pid": me.pid,
+            "starttime_ticks": me.starttime_ticks,
+            "boot_id": me.boot_id,
+            "namespaces": namespaces.inodes,
+            "cgroup": plan["cgroup"],
+            "limits": self.group.read_limits(plan["limits"]),
+            "init_pid": namespaces.init_pid,
+            "notes": [f"{name}: this host has nothing to enforce it" for name in unenforced],
+        }
+
+    def _make_namespaces(self) -> sandbox.SandboxNamespaces:
+        cgroups: list[int] = []
+        if self._plan["pid"] == "pod":
+            group = self.group.child(INIT_GROUP)
+            group.create()
+            cgroups = group.entry_fds()
+        try:
+            return sandbox.make_sandbox_namespaces(self._plan, f"{self._plan['run_dir']}/ns", cgroups)
+        finally:
+            for fd in cgroups:
+                os.close(fd)
+
+    def _write_etc(self) -> None:
+        """For the containers to mount: world-readable, in a directory that nobody else reaches."""
+        etc = f"{self._plan['run_dir']}/etc"
+        os.makedirs(etc, 0o700, exist_ok=True)
+        hostname = self._plan["hostname"] or os.uname().nodename
+        for name, text in (("hostname", f"{hostname}\n"), ("hosts", _HOSTS.format(hostname=hostname))):
+            with suppress(FileExistsError):
+                write_new(f"{etc}/{name}", text, 0o644)

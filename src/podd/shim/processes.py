@@ -1,0 +1,84 @@
+"""The shim's children, named by pidfd and reaped through the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import NamedTuple
+
+from podd.linux import process
+from podd.linux.cgroup import Layout
+from podd.shim.loop import READABLE, Later, Loop
+
+
+class Ended(NamedTuple):
+    """How a process ended. code: 0..255, 128 + signal where a signal ended it; signal: 0 for none."""
+
+    code: int
+    signal: int
+
+
+class Child:
+    """A process that this one has forked. `ended` is set when it has been reaped, with how it ended."""
+
+    def __init__(self, loop: Loop, pid: int) -> None:
+        self._loop = loop
+        self.pid = pid
+        self.pidfd = os.pidfd_open(pid)
+        self.starttime_ticks = process.starttime_ticks(pid)
+        self.ended: Later[Ended] = Later()
+        loop.watch(self.pidfd, READABLE, self._reap)
+
+    def signal(self, number: int) -> None:
+        """To one that has ended: nothing."""
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def _reap(self, _: int) -> None:
+        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+        if result is None:
+            return
+        self._loop.forget(self.pidfd)
+        os.close(self.pidfd)
+        self.pidfd = -1
+        if result.si_code == os.CLD_EXITED:
+            self.ended.set(Ended(result.si_status, 0))
+        else:
+            self.ended.set(Ended(128 + result.si_status, result.si_status))
+
+
+def cgroup_of(pid: int, layout: Layout, expected: str) -> str:
+    """The group that pid is in, from its hierarchies' mount points: `expected`, or the first other one it is in."""
+    wanted = {frozenset() if h.version == 2 else h.controllers for h in layout.hierarchies}
+    for controllers, path in process.cgroups(pid).items():
+        if frozenset(filter(None, controllers.split(","))) in wanted and path.strip("/") != expected:
+            return path.strip("/")
+    return expected
+
+
+def descendants(pid: int) -> list[int]:
+    """pidfds, owned by the caller, of the processes below pid that can be found. It must not be reaped meanwhile."""
+    found: list[int] = []
+    queue = [pid]
+    while queue:
+        parent = queue.pop()
+        for child in _children(parent):
+            with contextlib.suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(child)
+                if child in _children(parent):  # else the number may mean somebody else by now
+                    found.append(pidfd)
+                    queue.append(child)
+                else:
+                    os.close(pidfd)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Source: proc_pid_task(5), children. Empty where the process is gone or the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return [int(child) for child in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
