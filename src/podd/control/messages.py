@@ -126,7 +126,7 @@ class LogsReply(Value):
     lines: Sequence[LogLine]
 
 
-class ExecParameters(OnePod):
+class ExecParameters(OnePod, kw_only=True):
     argv: Sequence[str]
     container: str | None = None
     tty: bool | None = None
