@@ -1,0 +1,88 @@
+"""Mounts as descriptors: each function gives a detached mount, which `inroot.Root.attach` puts in its place.
+
+A detached mount is in no mount namespace and dies with its descriptor, so an error half-way leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from podd.linux.syscalls import (
+    AT_FDCWD,
+    FsConfigCommand,
+    MountAttr,
+    MountFlag,
+    OpenTreeFlag,
+    fsconfig,
+    fsmount,
+    fsopen,
+    mount_setattr,
+    open_tree,
+)
+
+NO_EXEC = MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC
+PROC_MAGIC = 0x9FA0
+DEVPTS_MAGIC = 0x1CD1
+
+
+def filesystem(fstype: str, options: Mapping[str, str] | None = None, attributes: MountAttr = MountAttr.NONE) -> int:
+    """A new file system, or a new view of one that exists once: proc, sysfs, mqueue show the caller's namespaces.
+
+    options: an empty value makes it a flag.
+    """
+    context = fsopen(fstype)
+    try:
+        for key, value in (options or {}).items():
+            fsconfig(context, FsConfigCommand.SET_STRING if value else FsConfigCommand.SET_FLAG, key, value or None)
+        fsconfig(context, FsConfigCommand.CREATE)
+        return fsmount(context, attributes)
+    finally:
+        os.close(context)
+
+
+def overlay(lowers: Sequence[int], upper: int, work: int, attributes: MountAttr = MountAttr.NONE) -> int:
+    """An overlay of directories given as descriptors, the uppermost lower first.
+
+    Descriptors and not paths: a path may hold what the option parser takes for a separator, and on kernels before 6.5
+    all options together have one page. volatile: the writable layer lives no longer than the container, so what it
+    holds need not survive a crash of the host, and unmounting need not wait for the disk.
+    """
+    return filesystem(
+        "overlay",
+        {
+            "lowerdir": ":".join(f"/proc/self/fd/{fd}" for fd in lowers),
+            "upperdir": f"/proc/self/fd/{upper}",
+            "workdir": f"/proc/self/fd/{work}",
+            "volatile": "",
+        },
+        attributes,
+    )
+
+
+def tmpfs(mode: int, size_bytes: int, attributes: MountAttr = MountAttr.NONE) -> int:
+    return filesystem("tmpfs", {"mode": f"{mode:o}", "size": str(size_bytes)}, attributes)
+
+
+def devpts() -> int:
+    """A new instance, with its own ptmx; terminals belong to group tty (5)."""
+    return filesystem("devpts", {"ptmxmode": "666", "mode": "620", "gid": "5"}, MountAttr.NOSUID | MountAttr.NOEXEC)
+
+
+def bind(path: str, *, recursive: bool = True, dir_fd: int = AT_FDCWD) -> int:
+    """A copy of the mount at path, which may be a directory or a file; symbolic links are followed."""
+    return open_tree(dir_fd, path, OpenTreeFlag.CLONE | (OpenTreeFlag.RECURSIVE if recursive else OpenTreeFlag.NONE))
+
+
+def bind_fd(fd: int, *, recursive: bool = False) -> int:
+    """A copy of the mount at what fd names."""
+    flags = OpenTreeFlag.CLONE | OpenTreeFlag.EMPTY_PATH
+    return open_tree(fd, "", flags | (OpenTreeFlag.RECURSIVE if recursive else OpenTreeFlag.NONE))
+
+
+def restrict(
+    mount: int, attributes: MountAttr, *, recursive: bool = True, propagation: MountFlag = MountFlag.NONE
+) -> int:
+    """Add attributes to a detached mount, to its submounts too unless told otherwise, and give it back."""
+    mount_setattr(mount, add=attributes, propagation=propagation, recursive=recursive)
+    return mount

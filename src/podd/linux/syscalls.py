@@ -1,0 +1,386 @@
+"""System calls that Python's standard library lacks: one call, one check, no policy.
+
+Paths are bytes or str, relative to a directory descriptor where the call has one. Every failure is the plain OSError of
+its errno, its text naming the call, with a note that says what usually causes it. Numbers are the generic ones of
+<asm-generic/unistd.h> for calls younger than the split of the tables, and libc's own symbols for the older ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterable
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+AT_FDCWD = -100
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_c_path = ctypes.c_char_p
+
+HINTS: dict[tuple[str, int], str] = {
+    ("unshare", errno.EPERM): "CAP_SYS_ADMIN is missing, or a seccomp filter or user.max_*_namespaces forbids it",
+    ("unshare", errno.ENOSPC): "a limit of /proc/sys/user/max_*_namespaces is reached",
+    ("setns", errno.EINVAL): "the process has more than one thread, or the descriptor is no such namespace",
+    ("setns", errno.EPERM): "CAP_SYS_ADMIN is missing in the namespace's user namespace",
+    ("fsmount", errno.EPERM): "CAP_SYS_ADMIN is missing in the user namespace of the mount namespace",
+    ("fsopen", errno.ENODEV): "the kernel has no such file system",
+    ("move_mount", errno.EINVAL): "the source is not a mount of this namespace, or the target is not in it",
+    ("move_mount", errno.ENOTDIR): "one of source and target is a directory and the other is not",
+    ("openat2", errno.ELOOP): "a symbolic link stands where none is allowed",
+    ("openat2", errno.EXDEV): "the path leads out of its root, or onto another mount where that is not allowed",
+    ("pivot_root", errno.EINVAL): "the new root is no mount point, or a mount involved is shared",
+    ("seccomp", errno.EACCES): "neither no_new_privs is set nor CAP_SYS_ADMIN held",
+    ("seccomp", errno.EINVAL): "the program is malformed, too long, or the kernel has no seccomp filters",
+}
+
+
+def _check(call: str, ret: int, path: str | bytes | None = None) -> int:
+    if ret >= 0:
+        return ret
+    err = ctypes.get_errno()
+    exc = OSError(err, f"{call}: {os.strerror(err)}", os.fsdecode(path) if path is not None else None)
+    exc.add_note(HINTS.get((call, err), f"see {call}(2)"))
+    raise exc
+
+
+def _numbered(number: int, *argtypes: type) -> Callable[..., int]:
+    """syscall(2) with a fixed number: for calls that libc may not wrap."""
+    prototype = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, *argtypes, use_errno=True)
+    call = prototype(("syscall", _libc))
+    return lambda *args: call(number, *args)
+
+
+def _symbol(name: str, *argtypes: type) -> Callable[..., int]:
+    function = getattr(_libc, name)
+    function.argtypes = argtypes
+    function.restype = ctypes.c_int
+    return function  # type: ignore[no-any-return]
+
+
+# ---- namespaces ------------------------------------------------------------------------------------------------------
+
+
+class CloneFlag(IntFlag):
+    """Namespaces by their CLONE_NEW* bit. Source: <linux/sched.h>."""
+
+    NONE = 0
+    MNT = 0x00020000
+    CGROUP = 0x02000000
+    UTS = 0x04000000
+    IPC = 0x08000000
+    USER = 0x10000000
+    PID = 0x20000000
+    NET = 0x40000000
+
+
+_unshare = _symbol("unshare", ctypes.c_int)
+_setns = _symbol("setns", ctypes.c_int, ctypes.c_int)
+
+
+def unshare(flags: CloneFlag) -> None:
+    """Leave the namespaces of flags for new ones; with PID it is the next child that does. unshare(2)."""
+    _check("unshare", _unshare(flags))
+
+
+def setns(fd: int, flags: CloneFlag) -> None:
+    """Join a namespace by its file (flags: its type), or by a pidfd all those of flags at once. setns(2)."""
+    _check("setns", _setns(fd, flags))
+
+
+# ---- mounts ----------------------------------------------------------------------------------------------------------
+
+
+class MountFlag(IntFlag):
+    """Of mount(2). Source: <sys/mount.h>."""
+
+    NONE = 0
+    RDONLY = 1
+    NOSUID = 2
+    NODEV = 4
+    NOEXEC = 8
+    REMOUNT = 32
+    BIND = 4096
+    MOVE = 8192
+    REC = 16384
+    PRIVATE = 1 << 18
+    SLAVE = 1 << 19
+    SHARED = 1 << 20
+
+
+class UmountFlag(IntFlag):
+    FORCE = 1
+    DETACH = 2
+    EXPIRE = 4
+    NOFOLLOW = 8
+
+
+class OpenTreeFlag(IntFlag):
+    NONE = 0
+    CLONE = 1
+    CLOEXEC = os.O_CLOEXEC
+    SYMLINK_NOFOLLOW = 0x100
+    NO_AUTOMOUNT = 0x800
+    EMPTY_PATH = 0x1000
+    RECURSIVE = 0x8000
+
+
+class MoveMountFlag(IntFlag):
+    F_EMPTY_PATH = 0x04
+    T_EMPTY_PATH = 0x40
+    BENEATH = 0x200
+
+
+class FsConfigCommand(IntEnum):
+    SET_FLAG = 0
+    SET_STRING = 1
+    SET_FD = 5
+    CREATE = 6
+    RECONFIGURE = 7
+
+
+class MountAttr(IntFlag):
+    """Of fsmount(2) and mount_setattr(2)."""
+
+    NONE = 0
+    RDONLY = 0x01
+    NOSUID = 0x02
+    NODEV = 0x04
+    NOEXEC = 0x08
+    NOATIME = 0x10
+    NOSYMFOLLOW = 0x00200000
+
+
+class AtFlag(IntFlag):
+    NONE = 0
+    SYMLINK_NOFOLLOW = 0x100
+    EMPTY_PATH = 0x1000
+    RECURSIVE = 0x8000
+
+
+_mount = _symbol("mount", _c_path, _c_path, _c_path, ctypes.c_ulong, _c_path)
+_umount2 = _symbol("umount2", _c_path, ctypes.c_int)
+_pivot_root = _symbol("pivot_root", _c_path, _c_path)
+_open_tree = _numbered(428, ctypes.c_int, _c_path, ctypes.c_uint)
+_move_mount = _numbered(429, ctypes.c_int, _c_path, ctypes.c_int, _c_path, ctypes.c_uint)
+_fsopen = _numbered(430, _c_path, ctypes.c_uint)
+_fsconfig = _numbered(431, ctypes.c_int, ctypes.c_uint, _c_path, _c_path, ctypes.c_int)
+_fsmount = _numbered(432, ctypes.c_int, ctypes.c_uint, ctypes.c_uint)
+_mount_setattr = _numbered(442, ctypes.c_int, _c_path, ctypes.c_uint, _c_path, ctypes.c_size_t)
+
+
+def mount(source: str, target: str, fstype: str | None, flags: MountFlag, data: str | None = None) -> None:
+    """The old mount(2): for propagation and remounts by path in podd's own directories."""
+    _check(
+        "mount",
+        _mount(os.fsencode(source), os.fsencode(target), fstype and fstype.encode(), flags, data and os.fsencode(data)),
+        target,
+    )
+
+
+def umount2(target: str, flags: UmountFlag) -> None:
+    _check("umount2", _umount2(os.fsencode(target), flags), target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """Swap the root mount of this mount namespace. pivot_root(2)."""
+    _check("pivot_root", _pivot_root(os.fsencode(new_root), os.fsencode(put_old)), new_root)
+
+
+def open_tree(dir_fd: int, path: str, flags: OpenTreeFlag) -> int:
+    """A descriptor of a mount; with CLONE of a detached copy of it. Close-on-exec. open_tree(2), Linux 5.2."""
+    return _check("open_tree", _open_tree(dir_fd, os.fsencode(path), flags | OpenTreeFlag.CLOEXEC), path)
+
+
+def move_mount(mount_fd: int, target_fd: int) -> None:
+    """Attach a detached mount onto what target_fd names: descriptors on both sides. move_mount(2), Linux 5.2."""
+    flags = MoveMountFlag.F_EMPTY_PATH | MoveMountFlag.T_EMPTY_PATH
+    _check("move_mount", _move_mount(mount_fd, b"", target_fd, b"", flags))
+
+
+def fsopen(fstype: str) -> int:
+    """A context to configure a new file system in. Close-on-exec. fsopen(2), Linux 5.2."""
+    return _check("fsopen", _fsopen(fstype.encode(), 1), fstype)
+
+
+def fsconfig(fs_fd: int, command: FsConfigCommand, key: str | None = None, value: str | None = None) -> None:
+    """Set one parameter, or create the superblock. What the file system itself complains of joins the error's notes."""
+    ret = _fsconfig(fs_fd, command, key and key.encode(), value and os.fsencode(value), 0)
+    try:
+        _check("fsconfig", ret, key)
+    except OSError as exc:
+        for line in _fs_messages(fs_fd):
+            exc.add_note(line)
+        raise
+
+
+def _fs_messages(fs_fd: int) -> list[str]:
+    """What the kernel logged into the context: lines such as "e overlay: No changes allowed in reconfigure"."""
+    lines: list[str] = []
+    try:
+        while len(lines) < 16:
+            lines.append(os.read(fs_fd, 4096).decode(errors="replace").strip())
+    except OSError:  # ENODATA: no more
+        pass
+    return lines
+
+
+def fsmount(fs_fd: int, attributes: MountAttr) -> int:
+    """A detached mount of the created file system. Close-on-exec. fsmount(2), Linux 5.2."""
+    return _check("fsmount", _fsmount(fs_fd, 1, attributes))
+
+
+def mount_setattr(
+    mount_fd: int, *, add: MountAttr = MountAttr.NONE, propagation: MountFlag = MountFlag.NONE, recursive: bool = False
+) -> None:
+    """Add attributes to a mount, or with recursive to its whole tree. mount_setattr(2), Linux 5.12."""
+    attr = struct.pack("=QQQQ", add, 0, propagation, 0)
+    flags = AtFlag.EMPTY_PATH | (AtFlag.RECURSIVE if recursive else AtFlag.NONE)
+    _check("mount_setattr", _mount_setattr(mount_fd, b"", flags, attr, len(attr)))
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+class Resolve(IntFlag):
+    """How openat2(2) may walk a path. Source: <linux/openat2.h>."""
+
+    NO_XDEV = 0x01
+    NO_MAGICLINKS = 0x02
+    NO_SYMLINKS = 0x04
+    BENEATH = 0x08
+    IN_ROOT = 0x10
+
+
+_openat2 = _numbered(437, ctypes.c_int, _c_path, _c_path, ctypes.c_size_t)
+_close_range = _numbered(436, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint)
+
+
+def openat2(dir_fd: int, path: str | bytes, flags: int, resolve: Resolve, mode: int = 0) -> int:
+    """open(2) that says how the path may be walked. Close-on-exec. EAGAIN (a rename raced it) is tried again.
+
+    openat2(2), Linux 5.6.
+    """
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    encoded = os.fsencode(path)
+    for _ in range(64):
+        ret = _openat2(dir_fd, encoded, how, len(how))
+        if ret >= 0 or ctypes.get_errno() != errno.EAGAIN:
+            break
+    return _check("openat2", ret, path)
+
+
+def close_range(first: int, last: int) -> None:
+    """Close every descriptor from first to last, both included. close_range(2), Linux 5.9."""
+    _check("close_range", _close_range(first, last, 0))
+
+
+LAST_FD = 0xFFFFFFFF
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor of the process that is not in keep."""
+    first = 0
+    for fd in sorted(set(keep)):
+        if fd > first:
+            close_range(first, fd - 1)
+        first = fd + 1
+    close_range(first, LAST_FD)
+
+
+_fstatfs = _symbol("fstatfs", ctypes.c_int, _c_path)
+
+
+def filesystem_magic(fd: int) -> int:
+    """The type of the file system that fd is on, as in <linux/magic.h>. fstatfs(2)."""
+    buffer = ctypes.create_string_buffer(256)
+    _check("fstatfs", _fstatfs(fd, buffer))
+    return ctypes.c_ulong.from_buffer(buffer).value
+
+
+# ---- the process -----------------------------------------------------------------------------------------------------
+
+_prctl = _symbol("prctl", ctypes.c_int, *[ctypes.c_ulong] * 4)
+
+
+class Prctl(IntEnum):
+    """Options of prctl(2). Source: <linux/prctl.h>."""
+
+    SET_PDEATHSIG = 1
+    SET_DUMPABLE = 4
+    SET_KEEPCAPS = 8
+    SET_NAME = 15
+    SET_SECCOMP = 22
+    CAPBSET_READ = 23
+    CAPBSET_DROP = 24
+    SET_SECUREBITS = 28
+    SET_CHILD_SUBREAPER = 36
+    SET_NO_NEW_PRIVS = 38
+    CAP_AMBIENT = 47
+
+
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+SECCOMP_MODE_FILTER = 2
+
+
+def prctl(option: Prctl, value: int = 0) -> int:
+    """An option that takes one number. prctl(2)."""
+    return _check(f"prctl({option.name})", _prctl(option, value, 0, 0, 0))
+
+
+def set_process_name(name: str) -> None:
+    """Name the calling thread, as ps and /proc/PID/comm show it: 15 bytes at most. prctl(2), PR_SET_NAME."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    _check("prctl(SET_NAME)", _prctl(Prctl.SET_NAME, ctypes.addressof(buffer), 0, 0, 0))
+
+
+def load_seccomp_filter(program: bytes) -> None:
+    """Attach a filter to the calling thread, forever.
+
+    program: struct sock_filter[], 8 bytes an instruction, in the machine's byte order. seccomp(2), prctl(2).
+    """
+    buffer = ctypes.create_string_buffer(program, len(program))
+    fprog = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer)))
+    _check("seccomp", _prctl(Prctl.SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(fprog), 0, 0))
+
+
+class CapabilitySets(NamedTuple):
+    """Bit masks of the calling thread's capabilities. capabilities(7)."""
+
+    effective: int
+    permitted: int
+    inheritable: int
+
+
+_CAPABILITY_VERSION_3 = struct.pack("=Ii", 0x20080522, 0)
+_capget = _symbol("capget", _c_path, _c_path)
+_capset = _symbol("capset", _c_path, _c_path)
+
+
+def capget() -> CapabilitySets:
+    data = ctypes.create_string_buffer(24)
+    header = ctypes.create_string_buffer(_CAPABILITY_VERSION_3, 8)
+    _check("capget", _capget(header, data))
+    low = struct.unpack("=6I", data.raw)
+    return CapabilitySets(*(low[n] | low[n + 3] << 32 for n in range(3)))
+
+
+def capset(sets: CapabilitySets) -> None:
+    words = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in sets]
+    header = ctypes.create_string_buffer(_CAPABILITY_VERSION_3, 8)
+    _check("capset", _capset(header, struct.pack("=6I", *words)))
+
+
+_KEYCTL = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+_keyctl = _numbered(_KEYCTL, ctypes.c_int, ctypes.c_ulong) if _KEYCTL else None
+
+
+def join_new_session_keyring() -> None:
+    """Leave the session keyring of the caller for a new, empty one. keyctl(2), KEYCTL_JOIN_SESSION_KEYRING.
+
+    Kernel keyrings belong to no namespace: without this a container reads the keys of the host's session.
+    """
+    if _keyctl is not None:
+        _check("keyctl", _keyctl(1, 0))

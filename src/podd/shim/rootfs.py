@@ -1,0 +1,291 @@
+"""The mount tree of one container.
+
+All sources are gathered as detached mounts while the host's names are still in sight; then the child enters its own
+mount namespace, makes the overlay its root and drops the old one; only then the sources are attached, each onto a
+descriptor that was resolved inside the new root. So nothing that the root file system holds can lead to the host.
+
+Descriptors are left open on purpose: the child closes all at once right before it waits for its release.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from functools import cache
+from typing import NamedTuple
+
+from podd.errors import Invalid
+from podd.linux import mounts
+from podd.linux.cgroup import Layout
+from podd.linux.inroot import Root
+from podd.linux.syscalls import (
+    CloneFlag,
+    MountAttr,
+    MountFlag,
+    UmountFlag,
+    filesystem_magic,
+    mount,
+    mount_setattr,
+    move_mount,
+    pivot_root,
+    umount2,
+    unshare,
+)
+from podd.linux.terminal import Terminal, open_terminal
+from podd.shim.failure import doing
+from podd.shim.plan import ContainerPlan, MountPlan, SandboxPlan
+
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+"""What a container's /dev has, and the numbers that the host's node must have. Source: the kernel's devices.txt."""
+
+DEV_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+}
+
+PROPAGATION = {
+    "private": MountFlag.PRIVATE,
+    "host-to-container": MountFlag.SLAVE,
+    "bidirectional": MountFlag.NONE,  # the copy is in the peer group of what it is a copy of
+}
+
+
+class Source(NamedTuple):
+    """A detached mount and where it goes."""
+
+    mount: int
+    path: str
+    directory: bool = True
+    symlinks: bool = False  # may the way to path lead through symbolic links of the root file system
+
+
+class Built(NamedTuple):
+    root: Root
+    terminal: Terminal | None
+
+
+def build(sandbox: SandboxPlan, plan: ContainerPlan) -> Built:
+    """Make the caller's "/" the container's. Needs the container's other namespaces to be joined already."""
+    root_mount = _overlay(sandbox, plan)
+    sources = _gather(sandbox, plan)
+    with doing("mount namespace"):
+        enter_mount_namespace(root_mount)
+    root = Root(root_mount)
+    for source in sources:
+        with doing(f"mount {source.path}", Invalid):
+            _attach(root, source)
+    terminal = _terminal(root) if plan["tty"] else None
+    if not plan["privileged"]:
+        with doing("masked and read-only paths"):
+            _restrict_paths(root, plan)
+    return Built(root, terminal)
+
+
+def seal(root: Root, plan: ContainerPlan) -> None:
+    """The last step, after the last file was made: a read-only root where one is asked for."""
+    if plan["read_only_rootfs"]:
+        mount_setattr(root.fd, add=MountAttr.RDONLY)
+
+
+# ---- sources ---------------------------------------------------------------------------------------------------------
+
+
+def _overlay(sandbox: SandboxPlan, plan: ContainerPlan) -> int:
+    layer = f"{sandbox['containers_dir']}/{sandbox['id']}/{plan['id']}"
+    attributes = MountAttr.NONE if plan["privileged"] else MountAttr.NODEV
+    with doing(f"rootfs {plan['rootfs']}", Invalid):
+        lower = os.open(plan["rootfs"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        like = os.fstat(lower)
+    with doing(f"writable layer {layer}"):
+        for name in ("upper", "work"):
+            os.makedirs(f"{layer}/{name}", mode=0o700, exist_ok=True)
+        upper, work = (os.open(f"{layer}/{name}", os.O_PATH | os.O_CLOEXEC) for name in ("upper", "work"))
+        os.chown(f"{layer}/upper", like.st_uid, like.st_gid)  # the root directory shows the upper one's owner and mode
+        os.chmod(f"{layer}/upper", stat.S_IMODE(like.st_mode))
+    with doing(f"overlay on {plan['rootfs']}"):
+        return mounts.overlay([lower], upper, work, attributes)
+
+
+def _gather(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
+    privileged = plan["privileged"]
+    read_only = MountAttr.NONE if privileged else MountAttr.RDONLY
+    with doing("/proc, /sys and /dev"):
+        sources = [
+            Source(mounts.filesystem("proc", attributes=mounts.NO_EXEC), "/proc"),
+            *(_host_dev() if privileged else _own_dev()),
+            Source(mounts.devpts(), "/dev/pts"),
+            Source(_shm(sandbox), "/dev/shm"),
+            Source(mounts.filesystem("mqueue", attributes=mounts.NO_EXEC), "/dev/mqueue"),
+            Source(mounts.filesystem("sysfs", attributes=mounts.NO_EXEC | read_only), "/sys"),
+        ]
+    with doing("/sys/fs/cgroup"):
+        sources += _cgroups(mounts.NO_EXEC | read_only)
+    with doing("files of the pod in /etc"):
+        sources += _pod_files(sandbox, plan)
+    for volume in sorted(plan["mounts"], key=lambda volume: posixpath.normpath(volume["container_path"]).count("/")):
+        with doing(f"volume mount {volume['container_path']}", Invalid):
+            sources.append(_volume(volume, privileged=privileged))
+    return sources
+
+
+def _own_dev() -> list[Source]:
+    """A tmpfs in which no device node can be made; those it has are the host's, as read-only bind mounts.
+
+    Read-only keeps a container from changing the mode or owner of the host's node; data passes all the same.
+    """
+    dev = mounts.tmpfs(0o755, 64 * 1024, MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(name, 0o755, dir_fd=dev)
+    for name, target in DEV_LINKS.items():
+        os.symlink(target, name, dir_fd=dev)
+    return [Source(dev, "/dev"), *(Source(_device(name), f"/dev/{name}", directory=False) for name in DEVICES)]
+
+
+def _device(name: str) -> int:
+    device = mounts.bind(f"/dev/{name}", recursive=False)
+    status = os.fstat(device)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(*DEVICES[name]):
+        raise Invalid(f"/dev/{name} of the host: not the character device {DEVICES[name]}", remedy="repair /dev")
+    return mounts.restrict(device, MountAttr.NOSUID | MountAttr.NOEXEC | MountAttr.RDONLY)
+
+
+def _host_dev() -> list[Source]:
+    return [Source(mounts.restrict(mounts.bind("/dev"), MountAttr.NONE, propagation=MountFlag.PRIVATE), "/dev")]
+
+
+def _shm(sandbox: SandboxPlan) -> int:
+    shm = "/dev/shm" if sandbox["ipc"] == "node" else f"{sandbox['run_dir']}/shm"
+    return mounts.restrict(mounts.bind(shm, recursive=False), mounts.NO_EXEC, propagation=MountFlag.PRIVATE)
+
+
+class CgroupView(NamedTuple):
+    """One hierarchy as a container sees it below /sys/fs/cgroup; name "" is /sys/fs/cgroup itself."""
+
+    name: str
+    fstype: str
+    controllers: tuple[str, ...]
+
+
+@cache
+def cgroup_views() -> tuple[CgroupView, ...]:
+    """The hierarchies that podd limits containers in, the others being none of the container's business."""
+    hierarchies = Layout.detect().hierarchies
+    if len(hierarchies) == 1 and hierarchies[0].version == 2:
+        return (CgroupView("", "cgroup2", ()),)
+    with open("/proc/cgroups", encoding="ascii") as file:
+        known = {line.split()[0] for line in file}
+    return tuple(
+        CgroupView(posixpath.basename(h.mount), "cgroup2", ())
+        if h.version == 2
+        else CgroupView(posixpath.basename(h.mount), "cgroup", tuple(sorted(h.controllers & known)))
+        for h in hierarchies
+    )
+
+
+def _cgroups(attributes: MountAttr) -> list[Source]:
+    """The caller's cgroups and what is below them: its cgroup namespace makes them the roots of new mounts."""
+    views = cgroup_views()
+    sources = [
+        Source(
+            mounts.filesystem(view.fstype, dict.fromkeys(view.controllers, ""), attributes),
+            posixpath.join("/sys/fs/cgroup", view.name),
+        )
+        for view in views
+    ]
+    if views[0].name == "":
+        return sources
+    parent = mounts.tmpfs(0o755, 64 * 1024, mounts.NO_EXEC)
+    for view in views:
+        os.mkdir(view.name, 0o755, dir_fd=parent)
+        for controller in view.controllers if len(view.controllers) > 1 else ():
+            os.symlink(view.name, controller, dir_fd=parent)
+    mount_setattr(parent, add=attributes)
+    return [Source(parent, "/sys/fs/cgroup"), *sources]
+
+
+def _pod_files(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
+    """/etc/hosts and its like, one file for all members; writable unless the root is not, as kubelet has it."""
+    attributes = mounts.NO_EXEC | (MountAttr.RDONLY if plan["read_only_rootfs"] else MountAttr.NONE)
+    sources = []
+    for name in ("hosts", "hostname", "resolv.conf"):
+        try:
+            file = mounts.bind(f"{sandbox['run_dir']}/etc/{name}", recursive=False)
+        except FileNotFoundError:
+            continue
+        mounts.restrict(file, attributes, propagation=MountFlag.PRIVATE)
+        sources.append(Source(file, f"/etc/{name}", directory=False, symlinks=True))
+    return sources
+
+
+def _volume(volume: MountPlan, *, privileged: bool) -> Source:
+    tree = mounts.bind(volume["host_path"])
+    mode = os.fstat(tree).st_mode
+    attributes = MountAttr.RDONLY if volume["read_only"] else MountAttr.NONE
+    if not privileged:
+        attributes |= MountAttr.NOSUID
+        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):  # a device that is asked for by name may be used
+            attributes |= MountAttr.NODEV
+    mounts.restrict(tree, attributes, propagation=PROPAGATION[volume["propagation"]])
+    return Source(tree, volume["container_path"], directory=stat.S_ISDIR(mode), symlinks=True)
+
+
+# ---- attaching -------------------------------------------------------------------------------------------------------
+
+
+def enter_mount_namespace(root_mount: int) -> None:
+    """Into a new mount namespace whose only mount is root_mount. The idiom of pivot_root(2): both paths are "."."""
+    unshare(CloneFlag.MNT)
+    mount("none", "/", None, MountFlag.REC | MountFlag.PRIVATE)
+    old_root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+    move_mount(root_mount, old_root)
+    os.fchdir(root_mount)
+    pivot_root(".", ".")
+    umount2(".", UmountFlag.DETACH)
+    os.chdir("/")
+
+
+def _attach(root: Root, source: Source) -> None:
+    make = root.directory if source.directory else root.file
+    target = make(source.path, symlinks=source.symlinks)
+    if source.symlinks and filesystem_magic(target) == mounts.PROC_MAGIC:
+        raise Invalid(f"mount {source.path}: it would cover a part of /proc", remedy="choose another mountPath")
+    root.attach(source.mount, target)
+
+
+def _terminal(root: Root) -> Terminal:
+    """A terminal of the container's own devpts, which is its /dev/console too."""
+    with doing("terminal"):
+        terminal = open_terminal(root.open("/dev/pts", symlinks=False))
+        root.attach(mounts.bind_fd(terminal.slave), root.file("/dev/console", symlinks=False))
+        return terminal
+
+
+def _restrict_paths(root: Root, plan: ContainerPlan) -> None:
+    for path in plan["read_only_paths"]:
+        target = _existing(root, path)
+        if target is not None:
+            move_mount(mounts.restrict(mounts.bind_fd(target, recursive=True), MountAttr.RDONLY), target)
+    empty = null = -1
+    for path in plan["masked_paths"]:
+        target = _existing(root, path)
+        if target is None:
+            continue
+        if not stat.S_ISDIR(os.fstat(target).st_mode):
+            null = root.open("/dev/null", symlinks=False) if null < 0 else null
+            move_mount(mounts.bind_fd(null), target)
+        elif empty < 0:
+            empty = mounts.tmpfs(0o555, 4096, mounts.NO_EXEC | MountAttr.RDONLY)
+            move_mount(empty, target)
+        else:
+            move_mount(mounts.bind_fd(empty), target)
+
+
+def _existing(root: Root, path: str) -> int | None:
+    try:
+        return root.open(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
