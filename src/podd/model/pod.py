@@ -42,7 +42,6 @@ class ContainerPort(Struct):
     name: str = ""
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
     host_port: int | None = None
-    host_ip: str = msgspec.field(default="", name="hostIP")
 
 
 class ResourceRequirements(Struct):

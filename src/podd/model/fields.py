@@ -1,0 +1,288 @@
+"""How podd treats every field of core/v1 Pod: the one table.
+
+By object, as Kubernetes names its types, then by field. What a row says holds for all that lies below the field; the
+objects below an honoured one have rows of their own. A field becomes honoured by getting its place in `podd.model.pod`
+and moving its row; a test holds this table against the types there and against Kubernetes' published schemas, so that
+no field is in neither. docs/manifest.md shows it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from podd.model.value import Value
+
+
+class Treatment(StrEnum):
+    HONOURED = "honoured"
+    NO_EFFECT = "no effect"  # accepted with a warning: nothing on one host changes by it
+    REFUSED = "refused"  # ignoring it would change what runs, or how securely
+    IGNORED = "ignored"  # accepted with a note: written by a server, not by people
+
+
+class Field(Value):
+    treatment: Treatment
+    note: str = ""  # honoured: what is particular; no effect, refused: why
+    remedy: str = ""
+    harmless: tuple[object, ...] = ()  # values that ask for what happens anyway: accepted without a word
+
+
+def _honoured(note: str = "") -> Field:
+    return Field(treatment=Treatment.HONOURED, note=note)
+
+
+def _no_effect(note: str, *harmless: object) -> Field:
+    return Field(treatment=Treatment.NO_EFFECT, note=note, harmless=harmless)
+
+
+def _refused(note: str, *harmless: object, remedy: str = "") -> Field:
+    return Field(treatment=Treatment.REFUSED, note=note, remedy=remedy, harmless=harmless)
+
+
+def _not_yet(what: str, *harmless: object, remedy: str = "") -> Field:
+    return _refused(f"podd does not {what} yet", *harmless, remedy=remedy)
+
+
+def _ignored(note: str) -> Field:
+    return Field(treatment=Treatment.IGNORED, note=note)
+
+
+_NO_CLUSTER = "podd is not a cluster: there is one host and no scheduler"
+_NO_ACCOUNTS = "podd is not a cluster: there are no service accounts"
+_SERVER = "set by a server"
+
+_POD = {
+    "apiVersion": _honoured("v1"),
+    "kind": _honoured("Pod; a List of Pods is read item by item"),
+    "metadata": _honoured(),
+    "spec": _honoured(),
+    "status": _ignored("podd writes its own"),
+}
+
+_OBJECT_META = {
+    "name": _honoured(),
+    "namespace": _honoured('"default" where it is not given'),
+    "labels": _honoured(),
+    "annotations": _honoured("kept and shown; none reaches a driver's own configuration"),
+    "generateName": _not_yet("make up names", "", remedy="give metadata.name"),
+    "finalizers": _no_effect("nothing here would ever lift one: deleting does not wait for it"),
+    "ownerReferences": _no_effect("podd deletes a pod when it is told to, not with an owner"),
+    "creationTimestamp": _ignored("set by podd"),
+    "uid": _ignored("set by podd"),
+    "deletionGracePeriodSeconds": _ignored(_SERVER),
+    "deletionTimestamp": _ignored(_SERVER),
+    "generation": _ignored(_SERVER),
+    "managedFields": _ignored(_SERVER),
+    "resourceVersion": _ignored(_SERVER),
+    "selfLink": _ignored(_SERVER),
+}
+
+_POD_SPEC = {
+    "containers": _honoured(),
+    "volumes": _honoured(),
+    "restartPolicy": _honoured(),
+    "terminationGracePeriodSeconds": _honoured(),
+    "hostname": _honoured("the pod's name, cut to 63 characters, where it is not given; with hostNetwork the host's"),
+    "hostNetwork": _honoured("with it the host's name as well"),
+    "hostIPC": _honoured(),
+    "hostPID": _honoured(),
+    "shareProcessNamespace": _honoured(),
+    "securityContext": _honoured(),
+    "resources": _honoured("limits of the pod's own cgroup"),
+    "os": _honoured("linux"),
+    "runtimeClassName": _honoured("the name of a driver"),
+    "initContainers": _not_yet("run init containers"),
+    "ephemeralContainers": _not_yet("run ephemeral containers"),
+    "activeDeadlineSeconds": _not_yet("end a pod at a deadline"),
+    "readinessGates": _refused("nothing here would ever set the condition: the pod would never be ready"),
+    "schedulingGates": _refused("nothing here would ever lift one: the pod would never start"),
+    "resourceClaims": _refused("podd allocates no devices"),
+    "overhead": _not_yet("add an overhead to the pod's limits"),
+    "hostUsers": _not_yet("make user namespaces", True),
+    "hostnameOverride": _not_yet("set a name other than a host's", remedy="give spec.hostname"),
+    "setHostnameAsFQDN": _not_yet("set a full domain name as the host's", False),
+    "subdomain": _not_yet("give pods a domain name", ""),
+    "hostAliases": _not_yet("add to /etc/hosts"),
+    "dnsPolicy": _not_yet("make a pod's own resolv.conf", "ClusterFirst", "ClusterFirstWithHostNet", "Default"),
+    "dnsConfig": _not_yet("make a pod's own resolv.conf"),
+    "imagePullSecrets": _not_yet("pull images"),
+    "affinity": _no_effect(_NO_CLUSTER),
+    "nodeName": _no_effect(_NO_CLUSTER, ""),
+    "nodeSelector": _no_effect(_NO_CLUSTER),
+    "preemptionPolicy": _no_effect(_NO_CLUSTER, "PreemptLowerPriority"),
+    "priority": _no_effect(_NO_CLUSTER, "0"),
+    "priorityClassName": _no_effect(_NO_CLUSTER, ""),
+    "schedulerName": _no_effect(_NO_CLUSTER, "", "default-scheduler"),
+    "schedulingGroup": _no_effect(_NO_CLUSTER),
+    "workloadRef": _no_effect(_NO_CLUSTER),
+    "tolerations": _no_effect(_NO_CLUSTER),
+    "topologySpreadConstraints": _no_effect(_NO_CLUSTER),
+    "evictionResponders": _no_effect("podd evicts nothing"),
+    "enableServiceLinks": _no_effect("podd is not a cluster: there are no services", True, False),
+    "automountServiceAccountToken": _no_effect(_NO_ACCOUNTS, False),
+    "serviceAccount": _no_effect(_NO_ACCOUNTS, "", "default"),
+    "serviceAccountName": _no_effect(_NO_ACCOUNTS, "", "default"),
+}
+
+_CONTAINER = {
+    "name": _honoured(),
+    "image": _honoured("rootfs:/directory for drivers without images"),
+    "imagePullPolicy": _honoured("of no meaning for rootfs: images"),
+    "command": _honoured("$(NAME) is expanded"),
+    "args": _honoured("$(NAME) is expanded"),
+    "env": _honoured("the environment starts empty"),
+    "workingDir": _honoured(),
+    "ports": _honoured("information only: every port of a pod can be reached"),
+    "resources": _honoured(),
+    "securityContext": _honoured(),
+    "stdin": _honoured(),
+    "stdinOnce": _honoured(),
+    "tty": _honoured(),
+    "volumeMounts": _honoured(),
+    "envFrom": _not_yet("read ConfigMaps and Secrets"),
+    "lifecycle": _not_yet("run lifecycle hooks"),
+    "livenessProbe": _not_yet("probe"),
+    "readinessProbe": _not_yet("probe"),
+    "startupProbe": _not_yet("probe"),
+    "restartPolicy": _not_yet("restart one container by another rule than the pod's", remedy="set spec.restartPolicy"),
+    "restartPolicyRules": _not_yet("restart by exit code"),
+    "terminationMessagePath": _not_yet("read termination messages", "/dev/termination-log"),
+    "terminationMessagePolicy": _not_yet("read termination messages", "File"),
+    "volumeDevices": _refused("podd attaches no block devices", remedy="mount the device by a hostPath volume"),
+    "resizePolicy": _no_effect("podd does not resize a running pod"),
+}
+
+_NO_STORAGE = _refused("podd attaches no storage systems", remedy="mount it on the host and use hostPath")
+
+_VOLUME = {
+    "name": _honoured(),
+    "emptyDir": _honoured(),
+    "hostPath": _honoured(),
+    "configMap": _not_yet("read ConfigMaps"),
+    "downwardAPI": _not_yet("write pod fields to files"),
+    "image": _not_yet("mount images"),
+    "projected": _not_yet(
+        "do projected volumes", remedy="a kube-api-access volume and its mounts were added by a cluster: remove them"
+    ),
+    "secret": _not_yet("read Secrets"),
+    "gitRepo": _refused("podd does not clone repositories", remedy="clone into a directory and use hostPath"),
+    **dict.fromkeys(
+        [
+            *("awsElasticBlockStore", "azureDisk", "azureFile", "cephfs", "cinder", "csi", "ephemeral", "fc"),
+            *("flexVolume", "flocker", "gcePersistentDisk", "glusterfs", "iscsi", "nfs", "persistentVolumeClaim"),
+            *("photonPersistentDisk", "portworxVolume", "quobyte", "rbd", "scaleIO", "storageos", "vsphereVolume"),
+        ],
+        _NO_STORAGE,
+    ),
+}
+
+_NO_LSM = {
+    "appArmorProfile": _not_yet("set AppArmor profiles", {"type": "Unconfined"}),
+    "seLinuxOptions": _not_yet("set SELinux labels", {}),
+    "windowsOptions": _refused("podd runs Linux programs", {}),
+}
+
+_SECURITY_CONTEXT = {
+    "allowPrivilegeEscalation": _honoured("false sets no_new_privs"),
+    "capabilities": _honoured("added to and dropped from podd's default set"),
+    "privileged": _honoured(),
+    "procMount": _honoured("Unmasked needs hostUsers: false, which podd does not do yet"),
+    "readOnlyRootFilesystem": _honoured(),
+    "runAsGroup": _honoured(),
+    "runAsNonRoot": _honoured(),
+    "runAsUser": _honoured(),
+    "seccompProfile": _honoured("RuntimeDefault where nothing is asked"),
+    **_NO_LSM,
+}
+
+_POD_SECURITY_CONTEXT = {
+    "fsGroup": _honoured("of emptyDir volumes; a supplemental group of every member"),
+    "fsGroupChangePolicy": _honoured("an emptyDir is new with its pod: both policies do the same"),
+    "runAsGroup": _honoured(),
+    "runAsNonRoot": _honoured(),
+    "runAsUser": _honoured(),
+    "seccompProfile": _honoured("RuntimeDefault where nothing is asked"),
+    "supplementalGroups": _honoured(),
+    "sysctls": _honoured("those of the pod's own net and ipc namespaces"),
+    "supplementalGroupsPolicy": _not_yet("choose how the groups of an image count", "Merge"),
+    "seLinuxChangePolicy": _not_yet("set SELinux labels"),
+    **_NO_LSM,
+}
+
+FIELDS: dict[str, dict[str, Field]] = {
+    "Pod": _POD,
+    "ObjectMeta": _OBJECT_META,
+    "PodSpec": _POD_SPEC,
+    "PodOS": {"name": _honoured()},
+    "PodSecurityContext": _POD_SECURITY_CONTEXT,
+    "Sysctl": {"name": _honoured(), "value": _honoured()},
+    "Container": _CONTAINER,
+    "EnvVar": {
+        "name": _honoured(),
+        "value": _honoured("$(NAME) of an earlier variable is expanded"),
+        "valueFrom": _not_yet("take a variable's value from elsewhere"),
+    },
+    "ContainerPort": {
+        "containerPort": _honoured("information only"),
+        "name": _honoured("information only"),
+        "protocol": _honoured("information only"),
+        "hostPort": _honoured(
+            "with hostNetwork, equal to containerPort; refused otherwise: podd does not map ports yet"
+        ),
+        "hostIP": _not_yet("map ports", ""),
+    },
+    "ResourceRequirements": {
+        "limits": _honoured("cpu, memory, podd.io/pids"),
+        "requests": _honoured("cpu, memory"),
+        "claims": _refused("podd allocates no devices"),
+    },
+    "SecurityContext": _SECURITY_CONTEXT,
+    "Capabilities": {"add": _honoured(), "drop": _honoured()},
+    "SeccompProfile": {
+        "type": _honoured(),
+        "localhostProfile": _honoured("below <state_dir>/seccomp"),
+    },
+    "VolumeMount": {
+        "name": _honoured(),
+        "mountPath": _honoured(),
+        "readOnly": _honoured(),
+        "mountPropagation": _not_yet("pass mounts on", "", "None"),
+        "recursiveReadOnly": _not_yet("make the mounts below a mount read-only", "Disabled"),
+        "bindMountOptions": _not_yet("set options of a mount"),
+        "subPath": _not_yet("mount a part of a volume", ""),
+        "subPathExpr": _not_yet("mount a part of a volume", ""),
+    },
+    "Volume": _VOLUME,
+    "EmptyDirVolumeSource": {
+        "medium": _honoured(),
+        "sizeLimit": _honoured(),
+        "mode": _not_yet("set the mode of a volume"),
+    },
+    "HostPathVolumeSource": {"path": _honoured(), "type": _honoured()},
+}
+
+RESOURCES: dict[str, Field] = {
+    "cpu": _honoured(),
+    "memory": _honoured(),
+    "podd.io/pids": _honoured("podd's own: how many processes"),
+    "ephemeral-storage": _not_yet("limit what a container writes to disk"),
+}
+"""By resource name. One that is not here is refused: podd has no device plugins."""
+
+
+KINDS: dict[str, str] = {
+    **dict.fromkeys(
+        ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "PodTemplate"),
+        "write its template (metadata and spec) as a Pod",
+    ),
+    "CronJob": "write its job's template as a Pod and start it from a systemd timer",
+    **dict.fromkeys(
+        ("Service", "Ingress", "Endpoints", "EndpointSlice", "NetworkPolicy"),
+        "there is no cluster network: the members of a pod meet on localhost",
+    ),
+    **dict.fromkeys(("ConfigMap", "Secret"), "podd does not read it yet: use env values or a hostPath volume"),
+    **dict.fromkeys(("PersistentVolume", "PersistentVolumeClaim", "StorageClass"), "use a hostPath volume"),
+    **dict.fromkeys(("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"), _NO_ACCOUNTS),
+    "Namespace": "a namespace is there as soon as a pod names it",
+}
+"""Kinds that podd refuses, and what it offers instead."""

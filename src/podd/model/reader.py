@@ -1,0 +1,188 @@
+"""From a tree to a Pod, by the types of `podd.model.pod` and the table of `podd.model.fields`."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import inspect
+
+from podd.model import document, fields, scalars
+from podd.model.document import MEANT, Entry, Mapping, Node, Scalar, Sequence, is_null, meaning
+from podd.model.fields import FIELDS, Field, Treatment
+from podd.model.pod import Pod
+from podd.model.problem import Level, Path, Place, Problems, Tell
+from podd.model.suggest import nearest, present, type_of_pod
+
+
+class Reader:
+    """One object. What cannot be read is told and a blank takes its place, so that the rest can still be checked."""
+
+    def __init__(self, problems: Problems) -> None:
+        self._problems = problems
+        self._places: dict[Path, Place] = {}
+        self._spoiled: set[Path] = set()
+        self._touched: set[Path] = set()  # everything above what is spoiled
+
+    def pod(self, node: Node, path: Path) -> Pod | None:
+        """None: it is no Pod at all."""
+        if not isinstance(node, Mapping):
+            self._problems.add(node.place, path, "error", f"a Pod is wanted, and this is {_noun(node)}")
+            return None
+        if not self._is_pod(node, path):
+            return None
+        plain = self._struct(node, type_of_pod(), path)
+        return msgspec.convert(plain, Pod)
+
+    def teller(self, prefix: Path) -> Tell:
+        """For rules about the pod that stands at `prefix`. What rests on something unreadable is not told."""
+
+        def tell(at: Path, level: Level, message: str, remedy: str, rests_on: Path) -> None:
+            path = prefix + at
+            if self._is_whole(path) and (not rests_on or self._is_whole(prefix + rests_on)):
+                self._problems.add(self._place(path), path, level, message, remedy)
+
+        return tell
+
+    def _is_whole(self, path: Path) -> bool:
+        above = {path[:length] for length in range(len(path) + 1)}
+        return path not in self._touched and not above & self._spoiled
+
+    def _place(self, path: Path) -> Place:
+        while path not in self._places:
+            path = path[:-1]
+        return self._places[path]
+
+    def _error(self, place: Place, path: Path, message: str, remedy: str = "") -> None:
+        self._problems.add(place, path, "error", message, remedy)
+        self._spoiled.add(path)
+        self._touched.update(path[:length] for length in range(len(path)))
+
+    def _is_pod(self, node: Mapping, path: Path) -> bool:
+        self._places[path] = node.place
+        said = {}
+        for name in ("apiVersion", "kind"):
+            entry = node.entries.get(name)
+            if entry is None or is_null(entry.value):
+                self._error(node.place, (*path, name), "required", f"podd reads {name}: {_WANTED[name]}")
+                return False
+            said[name] = entry.value.text if isinstance(entry.value, Scalar) else ""
+        if said == _WANTED:
+            return True
+        wrong = "kind" if said["kind"] != "Pod" else "apiVersion"
+        offer = fields.KINDS.get(said["kind"], "podd runs Pods: apiVersion v1, kind Pod")
+        self._error(node.entries[wrong].value.place, (*path, wrong), f'podd does not run "{said[wrong]}"', offer)
+        return False
+
+    # ---- by type
+
+    def _value(self, node: Node, kind: inspect.Type, path: Path) -> object:
+        self._places[path] = node.place
+        match kind:
+            case inspect.StructType() if isinstance(node, Mapping):
+                return self._struct(node, kind, path)
+            case inspect.VarTupleType(item_type=item_type) if isinstance(node, Sequence):
+                return self._items(node, item_type, path)
+            case inspect.DictType(value_type=value_type) if isinstance(node, Mapping):
+                return self._entries(node, value_type, path)
+            case (
+                inspect.StrType() | inspect.Metadata() | inspect.IntType() | inspect.BoolType() | inspect.LiteralType()
+            ):
+                if isinstance(node, Scalar):
+                    return self._scalar(node, kind, path)
+        self._error(node.place, path, f"{_wanted(kind)} is wanted, and this is {_noun(node)}")
+        return _blank(kind)
+
+    def _struct(self, node: Mapping, kind: inspect.StructType, path: Path) -> dict[str, object]:
+        members = {member.encode_name: member for member in kind.fields}
+        read: dict[str, object] = {}
+        for name, entry in node.entries.items():
+            row = FIELDS[kind.cls.__name__].get(name)
+            below = (*path, name)
+            self._places[below] = entry.key.place
+            if row is None:
+                self._unknown(entry, kind.cls.__name__, below)
+            elif row.treatment is not Treatment.HONOURED:
+                self._not_honoured(entry, row, below)
+            elif not is_null(entry.value):
+                read[name] = self._value(entry.value, present(members[name].type), below)
+        for name, member in members.items():
+            if member.required and name not in read:
+                self._error(node.place, (*path, name), "required")
+                read[name] = _blank(member.type)
+        return read
+
+    def _items(self, node: Sequence, kind: inspect.Type, path: Path) -> list[object]:
+        return [self._value(item, kind, (*path, number)) for number, item in enumerate(node.items)]
+
+    def _entries(self, node: Mapping, kind: inspect.Type, path: Path) -> dict[str, object]:
+        return {key: self._value(entry.value, kind, (*path, key)) for key, entry in node.entries.items()}
+
+    def _scalar(self, node: Scalar, kind: inspect.Type, path: Path) -> object:
+        try:
+            return scalars.read(node, kind)
+        except scalars.Unfit as unfit:
+            self._error(node.place, path, *unfit.args)
+            return _blank(kind)
+
+    # ---- fields that are not honoured
+
+    def _not_honoured(self, entry: Entry, row: Field, path: Path) -> None:
+        plain = document.data(entry.value)
+        if plain is None or plain == [] or plain in row.harmless:
+            return
+        place = entry.key.place
+        match row.treatment:
+            case Treatment.REFUSED:
+                self._error(place, path, row.note, row.remedy)
+            case Treatment.NO_EFFECT:
+                self._problems.add(place, path, "warning", f"has no effect: {row.note}")
+            case Treatment.IGNORED:
+                self._problems.add(place, path, "note", f"is not read: {row.note}")
+
+    def _unknown(self, entry: Entry, kind: str, path: Path) -> None:
+        suggestion = nearest(entry.key.text, kind, path)
+        self._error(entry.key.place, path, "unknown field", f"did you mean {suggestion}?" if suggestion else "")
+
+
+_WANTED = {"apiVersion": "v1", "kind": "Pod"}
+
+
+def _blank(kind: inspect.Type) -> object:
+    match kind:
+        case inspect.StructType(fields=members):
+            return {member.encode_name: _blank(member.type) for member in members if member.required}
+        case inspect.VarTupleType():
+            return []
+        case inspect.DictType():
+            return {}
+        case inspect.LiteralType(values=values):
+            return values[0]
+        case inspect.IntType():
+            return 0
+        case inspect.BoolType():
+            return False
+    return ""
+
+
+def _noun(node: Node) -> str:
+    match node:
+        case Sequence():
+            return "a list"
+        case Mapping():
+            return "a mapping"
+        case Scalar():
+            return MEANT[meaning(node)]
+
+
+def _wanted(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.StructType() | inspect.DictType():
+            return "a mapping"
+        case inspect.VarTupleType():
+            return "a list"
+        case inspect.IntType():
+            return "a whole number"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.Metadata():
+            return "a quantity"
+    return "a string"
