@@ -18,7 +18,7 @@ from podd.shim.held import Held
 from podd.shim.logs import Log
 from podd.shim.loop import Later, Loop
 from podd.shim.output import Output
-from podd.shim.processes import Child, Ended, cgroup_of
+from podd.shim.processes import Child, Ended, cgroup_of, entrance
 from podd.shim.stage import ChildFds
 
 if TYPE_CHECKING:
@@ -94,7 +94,6 @@ class Container:
         self._pod.loop.spawn(self._follow())
 
     async def _create(self) -> ContainerReport:
-        self._make_layer()
         self.group.create()
         limits = self.plan["limits"]
         notes = [f"{name}: this host has nothing to enforce it" for name in self.group.apply(limits)]
@@ -124,26 +123,17 @@ class Container:
             "notes": notes + said,
         }
 
-    def _make_layer(self) -> None:
-        os.makedirs(self.layer, 0o700, exist_ok=True)
-        for name, mode in (("upper", 0o755), ("work", 0o700)):  # the root directory takes its mode from upper
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(f"{self.layer}/{name}", mode)
-
     def _fork(self, stdio: Stdio | None) -> Held:
-        cgroups = self.group.entry_fds()
-        try:
+        pod, plan = self._pod.plan, self.plan
+        with entrance(self.group) as (born_in, cgroups):
             return Held(
                 self._pod.loop,
-                lambda: stage.fork_container(self._pod.plan),
+                lambda: stage.fork_container(pod, born_in),
                 lambda sync, hold: stage.container_child(
-                    self._pod.plan, self.plan, ChildFds(sync, hold, stdio and stdio.child, cgroups)
+                    pod, plan, ChildFds(sync, hold, stdio and stdio.child, cgroups)
                 ),
                 holds=True,
             )
-        finally:
-            for fd in cgroups:
-                os.close(fd)
 
     def _connect(self, stdio: Stdio) -> None:
         loop = self._pod.loop

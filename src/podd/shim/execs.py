@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
 
 from podd.errors import Conflict, Invalid
 from podd.shim import stage
@@ -15,7 +14,7 @@ from podd.shim.container import SIGKILL, Container, Pod
 from podd.shim.held import Held
 from podd.shim.loop import Later
 from podd.shim.plan import ExecPlan, ExitRecord
-from podd.shim.processes import Child, descendants
+from podd.shim.processes import Child, descendants, entrance
 from podd.shim.stage import ChildFds
 from podd.shim.wire import Descriptors
 
@@ -76,18 +75,20 @@ class Execs:
     def _fork(self, container: Container, plan: ExecPlan, fds: Descriptors) -> Held:
         assert container.process is not None
         pidfd = container.process.pidfd
-        cgroups = container.group.entry_fds()
-        given = fds.take()
-
-        def child(sync: int, hold: int) -> NoReturn:
-            stdio = None if plan["tty"] else (given[0], given[1], given[2])
-            stage.exec_child(self._pod.plan, container.plan, plan, pidfd, ChildFds(sync, hold, stdio, cgroups))
-
+        pod, given = self._pod.plan, fds.take()
+        stdio = None if plan["tty"] else (given[0], given[1], given[2])
         try:
-            return Held(self._pod.loop, lambda: stage.fork_exec(self._pod.plan, pidfd), child, holds=False)
+            with entrance(container.group) as (born_in, cgroups):
+                return Held(
+                    self._pod.loop,
+                    lambda: stage.fork_exec(pod, pidfd, born_in),
+                    lambda sync, hold: stage.exec_child(
+                        pod, container.plan, plan, pidfd, ChildFds(sync, hold, stdio, cgroups)
+                    ),
+                    holds=False,
+                )
         finally:
-            for fd in [*cgroups, *given]:
-                os.close(fd)
+            Descriptors(given).close()
 
     async def _follow(self, exec_id: str, entry: Exec, started_at_ns: int) -> None:
         assert entry.process is not None

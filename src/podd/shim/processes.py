@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from podd.linux import process
-from podd.linux.cgroup import Layout
+from podd.linux.cgroup import Group, Layout
 from podd.shim.loop import READABLE, Later, Loop
 
 
@@ -47,6 +48,22 @@ class Child:
             self.ended.set(Ended(result.si_status, 0))
         else:
             self.ended.set(Ended(128 + result.si_status, result.si_status))
+
+
+@contextlib.contextmanager
+def entrance(group: Group) -> Iterator[tuple[int | None, list[int]]]:
+    """How a child gets into a group: the directory that it is to be born in, if any, and files to write b"0" to."""
+    fds: list[int] = []
+    try:
+        directory = group.open_directory()
+        if directory is not None:
+            fds.append(directory)
+        entries = group.entry_fds(unified=directory is None)
+        fds.extend(entries)
+        yield directory, entries
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def cgroup_of(pid: int, layout: Layout, expected: str) -> str:
