@@ -24,29 +24,30 @@ class Manifest(Value):
     remarks: tuple[Problem, ...] = ()  # warnings and notes
 
 
-def parse(text: str | bytes, source: str = "manifest") -> Manifest:
-    """Read every Pod in `text` (YAML, of any number of documents, or JSON). source: its name in messages.
+def parse(text: str | bytes, source: str = "manifest", namespace: str = "default") -> Manifest:
+    """Read every Pod in `text` (YAML, of any number of documents, or JSON).
 
+    source: its name in messages. namespace: of pods that do not name one.
     Raises Invalid: with all problems, one a line; as values in facts["problems"], warnings and notes included.
     """
     problems = Problems(source)
     pods: list[Pod] = []
     with contextlib.suppress(TooMany):
-        pods += _pods(text, problems)
+        pods += _pods(text, problems, namespace)
     errors = problems.errors()
     if errors:
         raise Invalid("\n".join(str(problem) for problem in errors), problems=list(problems))
     return Manifest(pods=tuple(pods), remarks=tuple(problems))
 
 
-def _pods(text: str | bytes, problems: Problems) -> list[Pod]:
+def _pods(text: str | bytes, problems: Problems, namespace: str) -> list[Pod]:
     """Those that could be read, blanks in the place of what could not."""
     found = document.documents(text, problems)
     if not found and not problems.errors():
         problems.add(Place(1, 1), (), "error", "there is no Pod in it")
     pods: dict[tuple[str, str], Pod] = {}
     for node, path in _objects(found, problems):
-        reader = Reader(problems)
+        reader = Reader(problems, namespace)
         pod = reader.pod(node, path)
         if pod is None:
             continue

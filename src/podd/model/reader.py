@@ -16,8 +16,9 @@ from podd.model.suggest import nearest, present, type_of_pod
 class Reader:
     """One object. What cannot be read is told and a blank takes its place, so that the rest can still be checked."""
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, problems: Problems, namespace: str) -> None:
         self._problems = problems
+        self._namespace = namespace
         self._places: dict[Path, Place] = {}
         self._spoiled: set[Path] = set()
         self._touched: set[Path] = set()  # everything above what is spoiled
@@ -30,6 +31,9 @@ class Reader:
         if not self._is_pod(node, path):
             return None
         plain = self._struct(node, type_of_pod(), path)
+        metadata = plain["metadata"]
+        assert isinstance(metadata, dict)
+        metadata.setdefault("namespace", self._namespace)
         return msgspec.convert(plain, Pod)
 
     def teller(self, prefix: Path) -> Tell:
