@@ -12,10 +12,14 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 
+from podd.errors import Invalid
+
 NS_PER_S = 1_000_000_000
 
 _RFC3339 = re.compile(r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DURATION_UNITS_NS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_DURATION_PART = re.compile(r"(\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(ns|us|µs|ms|s|m|h)", re.ASCII)
 
 
 class Clock:
@@ -49,6 +53,27 @@ def parse_rfc3339(text: str) -> int:
     date, clock, fraction, zone = found.groups()
     moment = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if zone in 'Zz' else zone}")
     return (moment - _EPOCH) // timedelta(seconds=1) * NS_PER_S + int((fraction or "").ljust(9, "0"))
+
+
+def duration_ns(text: str) -> int:
+    """As Go writes it: "90s", "1h30m", "1.5h". Raises ValueError: it is none, or negative."""
+    parts = list(_DURATION_PART.finditer(text))
+    if not parts or "".join(part.group() for part in parts) != text:
+        raise ValueError(f"{text!r}: not a duration such as 90s or 1h30m")
+    return sum(round(float(part.group(1)) * _DURATION_UNITS_NS[part.group(2)]) for part in parts)
+
+
+def since_ns(text: str, now_ns: int) -> int:
+    """ns since the epoch of what a user gives as --since: a time of RFC 3339, or a duration back from now."""
+    for read in (parse_rfc3339, lambda duration: now_ns - duration_ns(duration)):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    raise Invalid(
+        f"since: {text!r}: neither a time nor a duration",
+        remedy="write 90s, 1h30m or 2026-08-01T12:00:00Z",
+    )
 
 
 def _seconds(at_ns: int) -> str:
