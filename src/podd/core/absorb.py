@@ -51,6 +51,9 @@ def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
         case ev.SandboxMade(id=id, created=created):
             return replace(state, sandbox=sandbox.made(box, created)), [ev.WatchSandbox(id=id)]
         case ev.SandboxRecovered(status=status) if isinstance(box, sandbox.Ready):
+            if _ended_in_start(state):
+                half = sandbox.lost(box, "podd was restarted while the members were being let go")
+                return replace(state, recovering=False, sandbox=half, lost_at_ns=now_ns), []
             return replace(state, recovering=False), reconcile.resume_members(state, frozen=status.paused)
         case ev.SandboxFailed(failure=failure) if isinstance(box, sandbox.Creating):
             return _start_failed(state, "", "FailedCreatePodSandBox", failure, now_ns)
@@ -67,6 +70,12 @@ def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             return replace(state, sandbox=kept), warn("FailedKillPod", failure)
         case _:
             return state, []
+
+
+def _ended_in_start(state: PodState) -> bool:
+    """Some member has ended before it was known that all had been let go: the answer that would tell is lost."""
+    instances = [m.instance for m in state.members.values()]
+    return not state.released and any(isinstance(i, container.Exited) and i.handle is not None for i in instances)
 
 
 def _without_sandbox(state: PodState, now_ns: int) -> PodState:
@@ -181,7 +190,9 @@ def _start_failed(state: PodState, culprit: str, reason: str, failure: ev.Failur
     again = None if state.pod.spec.restart_policy == "Never" else now_ns + delay_s * SECOND
     failed = FailedStart(failure=failure, reason=reason, culprit=culprit, tries=tries, retry_at_ns=again)
     box = state.sandbox and sandbox.lost(state.sandbox, failure.message)
-    return replace(state, failed_start=failed, sandbox=box), warn("Failed" if culprit else reason, failure, culprit)
+    return replace(state, failed_start=failed, sandbox=box, recovering=False), warn(
+        "Failed" if culprit else reason, failure, culprit
+    )
 
 
 def _owner(state: PodState, id: str) -> str | None:

@@ -1,0 +1,253 @@
+"""The composition root: reads the configuration, makes every part, joins them, runs them, ends them.
+
+The only module that sees everything. Nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack
+
+import anyio
+import structlog
+
+import podd
+from podd import config, log
+from podd.config import Config, Daemon
+from podd.control import systemd
+from podd.control.listener import Listener, inherit, listen
+from podd.control.server import raise_descriptor_limit, serve
+from podd.control.service import make_service
+from podd.core import plan
+from podd.driver.contract import Driver
+from podd.driver.hookspecs import DriverPaths
+from podd.driver.plugins import Discovered, discover
+from podd.engine.clock import Clock
+from podd.engine.engine import Engine, Settings
+from podd.engine.static import apply_folder
+from podd.engine.store import Store
+from podd.engine.view import ReloadReport
+from podd.errors import Denied, Invalid, PoddError
+from podd.linux.cgroup import Layout
+from podd.model import manifest
+
+logger = structlog.get_logger()
+
+FAILPOINT = "PODD_FAILPOINT"
+"""For tests of crashes: "POINT:N" in the environment ends podd by SIGKILL the Nth time it comes to that point."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command `podd`. Exit status: 0 ended as told, 1 it could not run, 2 usage."""
+    args = _arguments(argv)
+    try:
+        settings = config.load(args.config)
+        if args.check:
+            print(f"{settings.path or 'defaults'}: good")  # noqa: T201
+            return 0
+        if os.geteuid() != 0:
+            raise Denied("podd: must run as root", remedy="use sudo, or the systemd service")
+        _run(settings)
+    except PoddError as exc:
+        print(f"podd: {exc}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="podd", description="Runs Kubernetes Pods on this host, in the foreground.")
+    parser.add_argument("--config", metavar="FILE", help=f"default: {config.DEFAULT_PATH} where it exists")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--version", action="version", version=f"podd {podd.__version__}")
+    return parser.parse_args(argv)
+
+
+def _run(settings: Config) -> None:
+    daemon = settings.daemon
+    os.umask(0o022)
+    os.chdir("/")
+    log.configure(daemon.log_level, daemon.log_format)
+    raise_descriptor_limit()
+    for path, mode in ((daemon.run_dir, 0o711), (daemon.state_dir, 0o700), (daemon.log_dir, 0o750)):
+        _make_private(path, mode)
+    found = discover()
+    drivers, broken = _make_drivers(settings, found)
+    with ExitStack() as stack:
+        failpoint = _failpoint()
+        store = Store.open(f"{daemon.state_dir}/podd.db", failpoint=failpoint)
+        stack.callback(store.close)
+        listeners = [stack.enter_context(each) for each in _listeners(settings)]
+        anyio.run(_serve, settings, found, drivers, broken, store, listeners, failpoint)
+
+
+def _make_private(path: str, mode: int) -> None:
+    """podd's own directories: made so, and refused where others may write."""
+    try:
+        os.makedirs(path, mode=mode, exist_ok=True)
+        found = os.stat(path)
+        if found.st_uid != 0 or stat.S_IMODE(found.st_mode) & 0o022:
+            raise Denied(f"{path}: others than root may write there", remedy=f"chown root {path}; chmod go-w {path}")
+    except OSError as exc:
+        raise Denied(f"{path}: cannot be made: {exc.strerror}", remedy="name another directory in podd.toml") from exc
+
+
+def _make_drivers(settings: Config, found: Discovered) -> tuple[dict[str, Driver], dict[str, str]]:
+    """Every driver that plugins offer, and why others are not to be had. One that is broken costs only itself."""
+    daemon = settings.daemon
+    paths = DriverPaths(run_dir=daemon.run_dir, state_dir=daemon.state_dir, log_dir=daemon.log_dir)
+    drivers: dict[str, Driver] = {}
+    broken = {b.plugin: b.reason for b in found.broken}
+    for name in found.drivers:
+        try:
+            drivers[name] = found.make(name, settings.drivers.get(name, {}), paths)
+        except Invalid:
+            raise  # the configuration is wrong: whoever wrote it is there to mend it
+        except PoddError as exc:
+            broken[name] = str(exc)
+    unknown = set(settings.drivers) - set(found.drivers)
+    if unknown:
+        name = min(unknown)
+        raise Invalid(f"drivers.{name}: no such driver", remedy=f"drivers here: {', '.join(found.drivers) or 'none'}")
+    return drivers, broken
+
+
+def _listeners(settings: Config) -> list[Listener]:
+    """Those that the service manager passed, else one of our own."""
+    try:
+        inherited = systemd.inherited_sockets()
+    except ValueError as exc:
+        raise Invalid(f"inherited socket: {exc}", remedy="see the socket unit") from exc
+    if inherited:
+        return [inherit(each.sock) for each in inherited]
+    return [listen(settings.daemon.socket, group=settings.daemon.socket_group)]
+
+
+async def _serve(
+    settings: Config,
+    found: Discovered,
+    drivers: dict[str, Driver],
+    broken: dict[str, str],
+    store: Store,
+    listeners: list[Listener],
+    failpoint: Callable[[str], None],
+) -> None:
+    async with AsyncExitStack() as stack:
+        for name in list(drivers):
+            try:
+                await stack.enter_async_context(drivers[name])
+            except PoddError as exc:
+                logger.error("driver.broken", driver=name, error=exc.message, remedy=exc.remedy)
+                broken[name] = str(exc)
+                del drivers[name]
+        engine = _make_engine(settings, found, drivers, broken, store, failpoint)
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(engine.run)
+            sockets = [each.sock for each in listeners]
+            await tasks.start(lambda *, task_status: serve(sockets, make_service(engine), task_status=task_status))
+            tasks.start_soon(systemd.feed_watchdog)
+            systemd.notify("READY=1", f"STATUS=socket {settings.daemon.socket}")
+            logger.info("podd.started", version=podd.__version__, socket=settings.daemon.socket, drivers=list(drivers))
+            tasks.start_soon(apply_folder, engine, settings.daemon.pods_dir)
+            await _until_told(engine)
+            systemd.notify("STOPPING=1")
+            logger.info("podd.stopping", pods="run on")
+            tasks.cancel_scope.cancel()
+
+
+def _make_engine(
+    settings: Config,
+    found: Discovered,
+    drivers: dict[str, Driver],
+    broken: dict[str, str],
+    store: Store,
+    failpoint: Callable[[str], None],
+) -> Engine:
+    daemon = settings.daemon
+    problems = [f"plugin {b.plugin}: {b.reason}" for b in found.broken]
+    if store.damage is not None:
+        problems.append(f"the store was damaged and replaced: {store.damage.reason}; see {store.damage.moved_to}")
+    return Engine(
+        settings=Settings(
+            default_driver=settings.default_driver,
+            config_file=settings.path,
+            run_dir=daemon.run_dir,
+            state_dir=daemon.state_dir,
+            log_dir=daemon.log_dir,
+        ),
+        host=plan.Host(
+            state_dir=daemon.state_dir,
+            log_dir=daemon.log_dir,
+            memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        ),
+        store=store,
+        clock=Clock(),
+        drivers=drivers,
+        broken=broken,
+        check=manifest.parse,
+        admit=found.admit,
+        observe=found.observe,
+        reload=_Reloader(settings),
+        problems=problems,
+        cgroups=Layout.detect().kind,
+        failpoint=failpoint,
+    )
+
+
+class _Reloader:
+    """Reads the configuration again. What is in force changes only where it says so."""
+
+    def __init__(self, settings: Config) -> None:
+        self._settings = settings
+
+    def __call__(self) -> ReloadReport:
+        new = config.load(self._settings.path or None)
+        differing = _differences(self._settings, new)
+        if new.daemon.log_level != self._settings.daemon.log_level:
+            log.configure(new.daemon.log_level, self._settings.daemon.log_format)
+        changed = [key for key in differing if key == "daemon.log_level"]
+        return ReloadReport(changed=changed, needs_restart=[key for key in differing if key not in changed])
+
+
+def _differences(old: Config, new: Config) -> list[str]:
+    """The keys that differ, as "daemon.log_level"."""
+    names = [f"daemon.{n}" for n in Daemon.__struct_fields__ if getattr(old.daemon, n) != getattr(new.daemon, n)]
+    names += [f"drivers.{n}" for n in {*old.drivers, *new.drivers} if old.drivers.get(n) != new.drivers.get(n)]
+    return sorted(names + (["default_driver"] if old.default_driver != new.default_driver else []))
+
+
+async def _until_told(engine: Engine) -> None:
+    """SIGTERM and SIGINT end podd; SIGHUP has it read its configuration again."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            if number != signal.SIGHUP:
+                return
+            try:
+                report = await engine.reload()
+                logger.info("config.reloaded", changed=report.changed, needs_restart=report.needs_restart)
+            except PoddError as exc:
+                logger.error("config.refused", error=exc.message, remedy=exc.remedy)
+
+
+def _failpoint() -> Callable[[str], None]:
+    wanted, _, times = os.environ.pop(FAILPOINT, "").partition(":")
+    if not wanted:
+        return lambda _point: None
+    left = int(times or 1)
+
+    def reach(point: str) -> None:
+        nonlocal left
+        if point == wanted or wanted == "any":
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
+
+
+if __name__ == "__main__":
+    sys.exit(main())

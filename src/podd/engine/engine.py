@@ -1,0 +1,421 @@
+"""The engine: all pods of this host, and what the front ends may ask of them. See `podd.control.engine`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import anyio
+import anyio.to_thread
+import msgspec
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+from msgspec.structs import replace
+
+import podd
+from podd import volumes
+from podd.core import container, look, plan, sandbox, status
+from podd.core import events as ev
+from podd.core import state as st
+from podd.driver.contract import Driver
+from podd.engine import recovery, select
+from podd.engine.actor import Actor, Surroundings, encode
+from podd.engine.clock import Clock, rfc3339
+from podd.engine.inside import Inside
+from podd.engine.memory import Memory
+from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
+from podd.engine.store import Store
+from podd.engine.view import (
+    ApplyProgress,
+    ApplyResult,
+    DriverReport,
+    Info,
+    PodChange,
+    PodEvent,
+    PodView,
+    ReloadReport,
+)
+from podd.errors import Conflict, Invalid, PoddError, Unavailable, Unsupported
+from podd.model.ids import PodUid
+from podd.model.manifest import Manifest
+from podd.model.pod import Pod
+
+log = structlog.get_logger()
+
+CHECKPOINT_S = 5
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine must know from the configuration."""
+
+    default_driver: str
+    config_file: str
+    run_dir: str
+    state_dir: str
+    log_dir: str
+
+
+class Engine(Inside):
+    """Satisfies podd.control.engine.Engine. Make it inside the event loop; `run` it; ask it once that has started."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        host: plan.Host,
+        store: Store,
+        clock: Clock,
+        drivers: Mapping[str, Driver],
+        broken: Mapping[str, str],
+        check: Callable[[str, str, str], Manifest],
+        admit: Callable[[Pod], Pod],
+        observe: Callable[[Mapping[str, Any]], None] = lambda _event: None,
+        reload: Callable[[], ReloadReport] = ReloadReport,
+        problems: Sequence[str] = (),
+        cgroups: str = "",
+        failpoint: Callable[[str], None] = lambda _point: None,
+    ) -> None:
+        """broken: why a driver by that name cannot be had. check: text, its name in messages, the default namespace.
+
+        admit: the plugins' word on a pod. problems: what podd copes with since before the engine.
+        """
+        super().__init__(Registry(), clock)
+        self._settings = settings
+        self._store = store
+        self._drivers = drivers
+        self._broken = broken
+        self._check = check
+        self._admit = admit
+        self._reload = reload
+        self._problems = list(problems)
+        self._cgroups = cgroups
+        self._started_ns = clock.now_ns()
+        self._memory = Memory(store, observe)
+        self._tasks: TaskGroup | None = None
+        self._around = Surroundings(
+            store=store,
+            clock=clock,
+            host=host,
+            prepare_volumes=self._prepare_volumes,
+            remove_volumes=self._remove_volumes,
+            changed=self._changed,
+            told=self._memory.tell,
+            failpoint=failpoint,
+        )
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Take up the pods that are recorded, then serve until cancelled. Pods run on when it ends."""
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                await self._recover()
+                self._tasks.start_soon(self._checkpoint)
+                task_status.started()
+        finally:
+            self._registry.close()
+            self._memory.close()
+
+    # ---- pods
+
+    async def apply(
+        self,
+        manifest: str,
+        *,
+        source: str,
+        namespace: str | None,
+        dry_run: bool,
+        wait: bool,
+        timeout_s: int | None,
+        progress: Callable[[ApplyProgress], Awaitable[None]],
+    ) -> Sequence[ApplyResult]:
+        checked = self._check(manifest, source, namespace or DEFAULT_NAMESPACE)
+        judged = [self._judge(pod) for pod in checked.pods]
+        refused = any(isinstance(j, PoddError) for j in judged)
+        if dry_run or refused:
+            results = [_judgement(pod, j, refused=refused) for pod, j in zip(checked.pods, judged, strict=True)]
+        else:
+            actors = [j if isinstance(j, Actor) else self._accept(j) for j in judged if not isinstance(j, PoddError)]
+            if wait:
+                await self._wait_started(actors, timeout_s, progress)
+            results = [
+                _result(actor.state, "unchanged" if actor is j else "created")
+                for actor, j in zip(actors, judged, strict=True)
+            ]
+        if results:
+            results[0] = replace(results[0], warnings=[str(remark) for remark in checked.remarks])
+        return results
+
+    async def get(self, name: str, namespace: str | None) -> PodView:
+        return view(self._registry.find(name, namespace).state)
+
+    async def list_pods(self, namespace: str | None, selector: str) -> Sequence[PodView]:
+        wanted = select.parse(selector)
+        found = self._registry.select(None, namespace)
+        return [view(actor.state) for actor in found if wanted(actor.state.pod.metadata.labels)]
+
+    def watch(self, namespace: str | None, selector: str) -> AsyncGenerator[PodChange, None]:
+        return self._registry.watch(namespace, select.parse(selector))
+
+    async def delete(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
+        actor = self._registry.find(name, namespace)
+        last = await actor.ask(ev.DeleteAsked(grace_s=grace_period_s))
+        if wait:
+            last = await actor.until(lambda _: False)
+        return view(last)
+
+    async def stop(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
+        actor = self._registry.find(name, namespace)
+        last = await actor.ask(ev.StopAsked(grace_s=grace_period_s))
+        if wait:
+            last = await actor.until(lambda s: s.goal.want != "stop" or s.sandbox is None)
+        return view(last)
+
+    async def start(self, name: str, namespace: str | None, *, wait: bool) -> PodView:
+        actor = self._registry.find(name, namespace)
+        last = await actor.ask(ev.StartAsked())
+        return view(await actor.until(settled) if wait else last)
+
+    async def restart(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
+        actor = self._registry.find(name, namespace)
+        last = await actor.ask(ev.RestartAsked(grace_s=grace_period_s))
+        return view(await actor.until(settled) if wait else last)
+
+    async def pause(self, name: str, namespace: str | None) -> PodView:
+        actor = self._registry.find(name, namespace)
+        if not actor.driver.capabilities.pause:
+            raise Unsupported(f"pod {name}: driver {actor.driver.name} cannot pause pods")
+        await actor.ask(ev.PauseAsked())
+        last = await actor.until(lambda s: s.freezer != "freezing")
+        if last.freezer != "frozen":
+            raise Unavailable(f"pod {name}: could not be paused", remedy=f"podd-cli events {name} says why")
+        return view(last)
+
+    async def resume(self, name: str, namespace: str | None) -> PodView:
+        actor = self._registry.find(name, namespace)
+        await actor.ask(ev.ResumeAsked())
+        return view(await actor.until(lambda s: s.freezer != "thawing"))
+
+    # ---- what is going on
+
+    def events(
+        self, name: str | None, namespace: str | None, *, since: str | None, follow: bool
+    ) -> AsyncGenerator[Sequence[PodEvent], None]:
+        uid = None
+        if name is not None:
+            uid = self._memory.uid_of(name, namespace) or self._registry.find(name, namespace).state.uid
+        after_ns = None if since is None else since_ns(since, self._clock.now_ns())
+        return self._memory.read(uid, namespace, after_ns=after_ns, follow=follow)
+
+    async def drivers(self) -> Sequence[DriverReport]:
+        reports = []
+        for name, driver in self._drivers.items():
+            with anyio.move_on_after(10) as scope:
+                health = await driver.probe()
+            if scope.cancelled_caught:
+                health = recovery.no_health("probe gave no answer within 10 s")
+            is_default = name == self._settings.default_driver
+            found = DriverReport(name=name, is_default=is_default, health=health, capabilities=driver.capabilities)
+            reports.append(found)
+        for name, reason in self._broken.items():
+            health = recovery.no_health(reason)
+            reports.append(DriverReport(name=name, is_default=False, health=health, capabilities=None))
+        return reports
+
+    async def info(self) -> Info:
+        return Info(
+            version=podd.__version__,
+            pid=os.getpid(),
+            started_at=rfc3339(self._started_ns),
+            kernel=platform.release(),
+            cgroups=self._cgroups,  # type: ignore[arg-type]
+            default_driver=self._settings.default_driver,
+            config_file=self._settings.config_file,
+            run_dir=self._settings.run_dir,
+            state_dir=self._settings.state_dir,
+            log_dir=self._settings.log_dir,
+            pods=Counter(status.phase(actor.state) for actor in self._registry),
+            problems=self._problems,
+        )
+
+    async def reload(self) -> ReloadReport:
+        return self._reload()
+
+    # ---- accepting
+
+    def _judge(self, asked: Pod) -> Actor | st.PodState | PoddError:
+        """The pod that is there and just so, the state of one to be made, or why not."""
+        try:
+            pod = self._admit(asked)
+            existing = self._registry.named(pod.metadata.namespace, pod.metadata.name)
+            if existing is not None:
+                return _unchanged(existing, pod)
+            return self._new(pod)
+        except PoddError as refusal:
+            return refusal
+
+    def _new(self, pod: Pod) -> st.PodState:
+        now_ns = self._clock.now_ns()
+        uid = PodUid(str(uuid.uuid4()))
+        meta = replace(pod.metadata, uid=uid, creation_timestamp=rfc3339(now_ns))
+        return st.new(uid, replace(pod, metadata=meta), self._driver_for(pod).name, now_ns)
+
+    def _driver_for(self, pod: Pod) -> Driver:
+        name = pod.spec.runtime_class_name or self._settings.default_driver
+        found = self._drivers.get(name)
+        if found is None:
+            known = ", ".join(self._drivers) or "none"
+            why = self._broken.get(name, "there is no such driver")
+            raise Invalid(f"spec.runtimeClassName: {name}: {why}", remedy=f"drivers here: {known}")
+        return found
+
+    def _accept(self, new: st.PodState) -> Actor:
+        """From here on it exists."""
+        meta = new.pod.metadata
+        actor = Actor(new, self._drivers[new.driver], self._around)
+        self._store.save(new.uid, meta.namespace, meta.name, encode(new))
+        self._registry.add(actor)
+        log.info("pod.accepted", pod=meta.name, namespace=meta.namespace, uid=new.uid, driver=new.driver)
+        assert self._tasks is not None
+        self._tasks.start_soon(actor.run, ev.Woke())
+        return actor
+
+    async def _wait_started(
+        self, actors: list[Actor], timeout_s: int | None, progress: Callable[[ApplyProgress], Awaitable[None]]
+    ) -> None:
+        try:
+            with anyio.fail_after(timeout_s):
+                async with anyio.create_task_group() as tasks:
+                    for actor in actors:
+                        tasks.start_soon(_follow, actor, progress)
+        except TimeoutError:
+            late = ", ".join(a.state.pod.metadata.name for a in actors if not settled(a.state))
+            raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
+
+    # ---- taking up, and upkeep
+
+    async def _recover(self) -> None:
+        states, quarantined = self._store.load(recovery.decode)
+        for bad in quarantined:
+            log.error("record.quarantined", pod=bad.name, namespace=bad.namespace, uid=bad.uid, reason=bad.reason)
+        for bad in self._store.quarantined():
+            self._problems.append(f"pod {bad.namespace}/{bad.name}: its record is damaged and set aside: {bad.reason}")
+        known = {s.sandbox.id for s in states if s.sandbox is not None}
+        self._problems += await recovery.sweep(self._drivers.values(), known)
+        uids = {s.uid for s in states}
+        await anyio.to_thread.run_sync(volumes.sweep, self._settings.state_dir, uids)
+        assert self._tasks is not None
+        for state in states:
+            driver = recovery.driver_of(state, self._drivers, self._broken)
+            actor = Actor(state, driver, self._around)
+            self._registry.add(actor)
+            self._tasks.start_soon(actor.run, ev.Resumed())
+        log.info("engine.recovered", pods=len(states), quarantined=len(quarantined))
+
+    async def _checkpoint(self) -> None:
+        while True:
+            await anyio.sleep(CHECKPOINT_S)
+            try:
+                await anyio.to_thread.run_sync(self._store.checkpoint)
+            except PoddError as exc:
+                log.error("store.failed", error=exc.message, remedy=exc.remedy)
+
+    def _changed(self, old: st.PodState, new: st.PodState, *, gone: bool) -> None:
+        self._registry.changed(new, gone=gone)
+        before, after = status.phase(old), status.phase(new)
+        if gone or before != after:
+            meta = new.pod.metadata
+            log.info(
+                "pod.deleted" if gone else "pod.changed",
+                pod=meta.name,
+                namespace=meta.namespace,
+                uid=new.uid,
+                phase=after,
+            )
+
+    async def _prepare_volumes(self, state: st.PodState) -> None:
+        plans = plan.volumes(state.pod, self._around.host)
+        if plans:
+            await anyio.to_thread.run_sync(volumes.prepare, plans)
+
+    async def _remove_volumes(self, state: st.PodState) -> None:
+        if state.pod.spec.volumes:
+            await anyio.to_thread.run_sync(volumes.remove, self._settings.state_dir, state.uid)
+
+
+def settled(state: st.PodState) -> bool:
+    """Nothing more is to be waited for: it runs, has ended, or its start failed and was undone."""
+    if state.goal.want != "run":
+        return state.goal.want != "restart"
+    if look.is_finished(state) or state.failed_start is not None:
+        return state.sandbox is None
+    running = all(isinstance(m.instance, container.Live | container.Exited) for m in state.members.values())
+    return state.released and isinstance(state.sandbox, sandbox.Ready) and running
+
+
+async def _follow(actor: Actor, progress: Callable[[ApplyProgress], Awaitable[None]]) -> None:
+    """Report each step that can be seen until the pod has settled."""
+    last: ApplyProgress | None = None
+    while True:
+        shown = view(actor.state).status
+        meta = actor.state.pod.metadata
+        now = ApplyProgress(
+            name=meta.name, namespace=meta.namespace, phase=shown.phase, reason=shown.reason, message=shown.message
+        )
+        if now != last:
+            last = now
+            await progress(now)
+        if actor.gone or settled(actor.state):
+            return
+        seen = actor.state
+        await actor.until(lambda s, seen=seen: s is not seen)  # type: ignore[misc]
+
+
+def _unchanged(existing: Actor, pod: Pod) -> Actor:
+    """Raises Conflict where the pod that is there is not just so."""
+    there = existing.state.pod
+    meta = replace(pod.metadata, uid=there.metadata.uid, creation_timestamp=there.metadata.creation_timestamp)
+    if replace(pod, metadata=meta) == there:
+        if existing.state.goal.want == "delete":
+            raise Conflict(
+                f"pod {meta.namespace}/{meta.name}: is being deleted", remedy="apply it again when it is gone"
+            )
+        return existing
+    changed = "spec" if pod.spec != there.spec else "metadata"
+    raise Conflict(
+        f"pod {meta.namespace}/{meta.name}: is there with another {changed}",
+        remedy=f"delete it first: podd-cli delete pod {meta.name} -n {meta.namespace or DEFAULT_NAMESPACE}",
+    )
+
+
+def _judgement(pod: Pod, judged: Actor | st.PodState | PoddError, *, refused: bool) -> ApplyResult:
+    """What would become of it. refused: one document was, so nothing is done of the others either."""
+    if isinstance(judged, Actor):
+        return _result(judged.state, "unchanged")
+    if isinstance(judged, st.PodState) and not refused:
+        return _result(judged, "created")
+    why = judged if isinstance(judged, PoddError) else Conflict("not made: another pod of the manifest is refused")
+    return ApplyResult(
+        name=pod.metadata.name,
+        namespace=pod.metadata.namespace,
+        uid="",
+        action="refused",
+        phase="Pending",
+        reason=why.kind,
+        message=str(why),
+    )
+
+
+def _result(state: st.PodState, action: Literal["created", "unchanged"]) -> ApplyResult:
+    shown = view(state).status
+    return ApplyResult(
+        name=state.pod.metadata.name,
+        namespace=state.pod.metadata.namespace,
+        uid=state.uid,
+        action=action,
+        phase=shown.phase,
+        reason=shown.reason,
+        message=shown.message,
+    )

@@ -1,0 +1,156 @@
+"""What may be asked about, or done in, the containers of a pod that runs: the driver's optional powers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import anyio
+
+from podd.core import container, sandbox
+from podd.driver.contract import CanAttach, CanExec, CanInspect, CanStats, ExecRequest, Exit, Handle
+from podd.engine.actor import Actor
+from podd.engine.clock import Clock
+from podd.engine.registry import Registry, view
+from podd.engine.view import Attachment, PodCgroups, PodNamespaces, PodUsage
+from podd.errors import Conflict, Invalid, NotFound, PoddError, Unsupported
+
+T = TypeVar("T")
+
+KILL_S = 10  # how long ending an exec may take after its client has left
+
+
+class Session:
+    """A process that was started in a container. Satisfies podd.control.engine.ExecSession."""
+
+    def __init__(self, driver: CanExec, container: Handle, exec_id: str, terminal: int | None) -> None:
+        self.exec_id = exec_id
+        self.terminal = terminal
+        self._driver = driver
+        self._container = container
+        self.ended = False
+
+    async def wait(self) -> Exit:
+        ended = await self._driver.exec_wait(self._container, self.exec_id)
+        self.ended = True
+        return ended
+
+
+class Inside:
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+
+    @asynccontextmanager
+    async def exec(
+        self,
+        name: str,
+        namespace: str | None,
+        container: str | None,
+        *,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        tty: bool,
+        stdio: Sequence[int],
+    ) -> AsyncIterator[Session]:
+        actor = self._registry.find(name, namespace)
+        driver = _power(actor, CanExec, "exec")
+        if not argv:
+            raise Invalid("exec: no command given", remedy="podd-cli exec POD -- COMMAND")
+        handle = _running(actor, member_name(actor, container))
+        request = ExecRequest(argv=argv, tty=tty, env=tuple(env.items()))
+        exec_id, terminal = await driver.exec_start(handle, request, stdio)
+        session = Session(driver, handle, exec_id, terminal)
+        try:
+            yield session
+        finally:
+            if not session.ended:
+                with anyio.move_on_after(KILL_S, shield=True):
+                    await driver.exec_kill(handle, exec_id)
+
+    async def attach(self, name: str, namespace: str | None, container: str | None, *, stdin: bool) -> Attachment:
+        actor = self._registry.find(name, namespace)
+        driver = _power(actor, CanAttach, "attach")
+        member = member_name(actor, container)
+        spec = next(c for c in actor.state.pod.spec.containers if c.name == member)
+        if stdin and not spec.stdin:
+            raise Invalid(f"container {member}: has no input", remedy="set stdin: true in its spec")
+        fd = await driver.attach(_running(actor, member), stdin=stdin)
+        return Attachment(fd=fd, container=member, tty=spec.tty)
+
+    async def stats(self, name: str | None, namespace: str | None) -> Sequence[PodUsage]:
+        found = []
+        for actor, driver, box, members in self._inspectable(name, namespace, CanStats, "stats"):
+            usage = await driver.usage(box, members)
+            found.append(PodUsage(view=view(actor.state), usage=usage))
+        return found
+
+    async def namespaces(self, name: str | None, namespace: str | None) -> Sequence[PodNamespaces]:
+        found = []
+        for actor, driver, box, members in self._inspectable(name, namespace, CanInspect, "inspect"):
+            rows = await driver.namespaces(box, members)
+            found.append(PodNamespaces(view=view(actor.state), rows=rows))
+        return found
+
+    async def cgroups(self, name: str | None, namespace: str | None) -> Sequence[PodCgroups]:
+        found = []
+        for actor, driver, box, members in self._inspectable(name, namespace, CanInspect, "inspect"):
+            root = await driver.cgroups(box, members)
+            found.append(PodCgroups(view=view(actor.state), root=root))
+        return found
+
+    def _inspectable(
+        self, name: str | None, namespace: str | None, power: type[T], word: str
+    ) -> list[tuple[Actor, T, Handle, list[Handle]]]:
+        """The pod that was named, or all that run and whose drivers can. Raises only for one that was named."""
+        found = []
+        for actor in self._registry.select(name, namespace):
+            try:
+                driver = _power(actor, power, word)
+                box = _sandbox(actor)
+            except PoddError:
+                if name is not None:
+                    raise
+                continue
+            live = [m.instance for m in actor.state.members.values()]
+            found.append((actor, driver, box, [i.handle for i in live if isinstance(i, container.Live)]))
+        return found
+
+
+def member_name(actor: Actor, name: str | None) -> str:
+    """None stands for the only one. Raises Invalid where there are several, NotFound where there is none such."""
+    members = list(actor.state.members)
+    pod = actor.state.pod.metadata.name
+    if name is None:
+        if len(members) > 1:
+            raise Invalid(f"pod {pod}: has several containers: {', '.join(members)}", remedy="name one with -c")
+        return members[0]
+    if name not in members:
+        raise NotFound(f"container {name}: pod {pod} has none such", remedy=f"it has {', '.join(members)}")
+    return name
+
+
+def _running(actor: Actor, member: str) -> Handle:
+    instance = actor.state.members[member].instance
+    if not isinstance(instance, container.Live):
+        pod = actor.state.pod.metadata.name
+        raise Conflict(f"container {member}: is not running", remedy=f"podd-cli describe pod {pod} says why")
+    if actor.state.freezer != "thawed":
+        raise Conflict(f"container {member}: is paused", remedy=f"podd-cli resume {actor.state.pod.metadata.name}")
+    return instance.handle
+
+
+def _sandbox(actor: Actor) -> Handle:
+    box = actor.state.sandbox
+    if not isinstance(box, sandbox.Ready):
+        raise Conflict(f"pod {actor.state.pod.metadata.name}: is not running")
+    return box.handle
+
+
+def _power(actor: Actor, power: type[T], word: str) -> T:
+    if not isinstance(actor.driver, power):
+        raise Unsupported(
+            f"driver {actor.driver.name}: cannot {word}", remedy="podd-cli drivers -o wide shows which can"
+        )
+    return actor.driver

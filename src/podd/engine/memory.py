@@ -1,0 +1,79 @@
+"""What has happened to the pods: kept for a day, told to whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from podd.core import events as ev
+from podd.core.state import PodState
+from podd.engine.bus import Bus
+from podd.engine.clock import rfc3339
+from podd.engine.database import StoredEvent
+from podd.engine.store import Store
+from podd.engine.view import PodEvent
+from podd.errors import PoddError
+
+log = structlog.get_logger()
+
+
+class Memory:
+    def __init__(self, store: Store, observe: Callable[[Mapping[str, Any]], None]) -> None:
+        self._store = store
+        self._observe = observe
+        self._bus: Bus[StoredEvent] = Bus()
+
+    def tell(self, state: PodState, told: ev.Tell) -> None:
+        """Note it. An event that cannot be stored is logged, and costs nothing else."""
+        meta = state.pod.metadata
+        write = log.warning if told.type == "Warning" else log.info
+        write("pod.told", pod=meta.name, namespace=meta.namespace, reason=told.reason, message=told.message)
+        try:
+            noted = self._store.add_event(
+                meta.namespace, meta.name, state.uid, told.type, told.reason, told.message, told.container
+            )
+        except PoddError as exc:
+            log.error("event.lost", error=exc.message, remedy=exc.remedy)
+            return
+        self._bus.publish(noted)
+        self._observe(msgspec.to_builtins(_shown(noted)))
+
+    def uid_of(self, name: str, namespace: str | None) -> str | None:
+        """Of the pod that had this name last, also when it is gone; None: no event tells of one."""
+        found = self._store.events(namespace=namespace or "default", pod=name)
+        return found[-1].uid if found else None
+
+    async def read(
+        self, uid: str | None, namespace: str | None, *, after_ns: int | None, follow: bool
+    ) -> AsyncGenerator[Sequence[PodEvent], None]:
+        """Those remembered, then, with follow, those to come."""
+
+        def want(event: StoredEvent) -> bool:
+            return uid in (None, event.uid) and namespace in (None, event.namespace)
+
+        with self._bus.subscribe(want) as coming:
+            remembered = self._store.events(namespace=namespace, uid=uid)
+            yield [_shown(event) for event in remembered if after_ns is None or event.at_ns >= after_ns]
+            if follow:
+                async for event in coming:
+                    yield [_shown(event)]
+
+    def close(self) -> None:
+        self._bus.close()
+
+
+def _shown(event: StoredEvent) -> PodEvent:
+    return PodEvent(
+        time=rfc3339(event.at_ns),
+        type=event.type,
+        reason=event.reason,
+        message=event.message,
+        pod=event.pod,
+        namespace=event.namespace,
+        uid=event.uid,
+        container=event.container,
+        count=event.count,
+    )

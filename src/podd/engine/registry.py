@@ -1,0 +1,112 @@
+"""Which pods there are, by uid and by name, and who watches them change."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+
+from podd.core import status
+from podd.core.state import PodState
+from podd.engine.actor import Actor
+from podd.engine.bus import Bus, Watch
+from podd.engine.clock import rfc3339
+from podd.engine.select import Selector
+from podd.engine.view import PodChange, PodView
+from podd.errors import Conflict, Invalid, NotFound
+
+MIN_UID_PREFIX = 4
+DEFAULT_NAMESPACE = "default"
+
+
+def view(state: PodState) -> PodView:
+    """As a front end shows it."""
+    return PodView(pod=state.pod, status=status.status(state, rfc3339))
+
+
+class Registry:
+    def __init__(self) -> None:
+        self._actors: dict[str, Actor] = {}  # by uid
+        self._uids: dict[tuple[str, str], str] = {}  # by namespace and name
+        self._changes: Bus[tuple[str, PodState]] = Bus()
+
+    def __iter__(self) -> Iterator[Actor]:
+        """By namespace and name."""
+        return iter([self._actors[uid] for _, uid in sorted(self._uids.items())])
+
+    def add(self, actor: Actor) -> None:
+        """Raises Conflict: the name is taken."""
+        meta = actor.state.pod.metadata
+        if (meta.namespace, meta.name) in self._uids:
+            raise Conflict(f"pod {meta.namespace}/{meta.name}: there is one already", remedy="delete it first")
+        self._actors[actor.state.uid] = actor
+        self._uids[meta.namespace, meta.name] = actor.state.uid
+        self._changes.publish(("ADDED", actor.state))
+
+    def changed(self, new: PodState, *, gone: bool) -> None:
+        """Tell the watchers; forget it when it is gone."""
+        if gone:
+            del self._actors[new.uid]
+            del self._uids[new.pod.metadata.namespace, new.pod.metadata.name]
+        self._changes.publish(("DELETED" if gone else "MODIFIED", new))
+
+    def named(self, namespace: str, name: str) -> Actor | None:
+        uid = self._uids.get((namespace, name))
+        return None if uid is None else self._actors[uid]
+
+    def find(self, name: str, namespace: str | None) -> Actor:
+        """By name in the namespace (None: "default"), else by uid or the beginning of one in the namespace (None: any).
+
+        Raises NotFound, and Invalid where a beginning fits several.
+        """
+        found = self.named(namespace or DEFAULT_NAMESPACE, name)
+        if found is not None:
+            return found
+        fitting = [
+            actor
+            for uid, actor in self._actors.items()
+            if uid.startswith(name) and namespace in (None, actor.state.pod.metadata.namespace)
+        ]
+        if len(name) < MIN_UID_PREFIX or not fitting:
+            raise NotFound(
+                f"pod {namespace or DEFAULT_NAMESPACE}/{name}: there is none", remedy="podd-cli get pods -A lists all"
+            )
+        if len(fitting) > 1:
+            uids = ", ".join(sorted(actor.state.uid for actor in fitting))
+            raise Invalid(f"pod {name}: is the beginning of several uids: {uids}", remedy="give more of it")
+        return fitting[0]
+
+    def select(self, name: str | None, namespace: str | None) -> list[Actor]:
+        """One, or, where no name is given, all of a namespace (None: of all)."""
+        if name is not None:
+            return [self.find(name, namespace)]
+        return [a for a in self if namespace in (None, a.state.pod.metadata.namespace)]
+
+    async def watch(self, namespace: str | None, wanted: Selector) -> AsyncGenerator[PodChange, None]:
+        """Each that is there, SYNCED, then every change."""
+
+        def want(change: tuple[str, PodState]) -> bool:
+            meta = change[1].pod.metadata
+            return namespace in (None, meta.namespace) and wanted(meta.labels)
+
+        with self._changes.subscribe(want) as changes:
+            for actor in self:
+                if want(("ADDED", actor.state)):
+                    yield PodChange(type="ADDED", view=view(actor.state))
+            yield PodChange(type="SYNCED")
+            async for change in _views(changes):
+                yield change
+
+    def close(self) -> None:
+        self._changes.close()
+
+
+async def _views(changes: Watch[tuple[str, PodState]]) -> AsyncGenerator[PodChange, None]:
+    """Only what can be seen: many steps of a pod's state look the same from outside."""
+    last: dict[str, PodView] = {}
+    async for kind, state in changes:
+        seen = view(state)
+        if kind == "MODIFIED" and last.get(state.uid) == seen:
+            continue
+        last[state.uid] = seen
+        if kind == "DELETED":
+            del last[state.uid]
+        yield PodChange(type=kind, view=seen)  # type: ignore[arg-type]

@@ -1,0 +1,225 @@
+"""A world that does what the core's actions ask, in the test's order: who lives, what is held, and what must never be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from podd.core import events as ev
+from podd.core import pod, state
+from podd.core.restart import SECOND
+from podd.driver.contract import (
+    ContainerCreated,
+    ContainerStarted,
+    Exit,
+    Handle,
+    Limits,
+    Observed,
+    SandboxCreated,
+    SandboxStatus,
+)
+from podd.errors import Kind
+from podd.model.ids import PodUid
+from podd.model.pod import Container, ObjectMeta, Pod, PodSpec
+
+UID = PodUid("0e5a7c6e-0000-4000-8000-000000000001")
+T0 = 1_800_000_000 * SECOND
+
+
+def make_pod(*names: str, **spec: object) -> Pod:
+    containers = tuple(Container(name=n, image="rootfs:/", command=("/bin/true",)) for n in names or ("a", "b", "c"))
+    return Pod(
+        metadata=ObjectMeta(name="p", uid=UID),
+        spec=PodSpec(containers=containers, **spec),  # type: ignore[arg-type]
+    )
+
+
+def exit_of(code: int, at_ns: int = 0, signal: int = 0) -> Exit:
+    return Exit(code=code, signal=signal, finished_at_ns=at_ns, started_at_ns=at_ns)
+
+
+BOOM = ev.Failure(kind=Kind.INVALID, message="boom: no such file", remedy="give another")
+
+
+@dataclass
+class World:
+    """The pod's state, and the host as the actions made it. Answers are given when the test asks for them."""
+
+    state: state.PodState
+    now_ns: int = T0
+    pending: list[ev.Action] = field(default_factory=list)
+    told: list[ev.Tell] = field(default_factory=list)
+    sandboxes: set[str] = field(default_factory=set)
+    held: dict[str, str] = field(default_factory=dict)  # container id -> name
+    live: dict[str, str] = field(default_factory=dict)
+    dead: dict[str, str] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)  # ids that ever ran an instruction
+    frozen: bool = False
+    volumes: bool = False
+    forgotten: bool = False
+    signals: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, *names: str, **spec: object) -> World:
+        world = cls(state.new(UID, make_pod(*names, **spec), "fake", T0))
+        world.feed(ev.Woke())
+        return world
+
+    # -- time and events
+
+    def feed(self, event: ev.Event) -> None:
+        self.state, actions = pod.step(self.state, event, self.now_ns)
+        for action in actions:
+            if isinstance(action, ev.Tell):
+                self.told.append(action)
+            elif isinstance(action, ev.Forget):
+                self.forgotten = True
+            elif isinstance(action, ev.WatchContainer):
+                if action.id in self.dead:  # it ended while nobody watched
+                    self.pending.append(action)
+            elif not isinstance(action, ev.WatchSandbox):
+                self.pending.append(action)
+        self.check()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, waking the pod whenever it asked for it."""
+        end = self.now_ns + int(seconds * SECOND)
+        while (wake := pod.next_wake(self.state)) is not None and wake <= end and not self.forgotten:
+            self.now_ns = max(self.now_ns, wake)
+            before = self.state
+            self.feed(ev.Woke())
+            if self.state == before:
+                break
+            self.settle()
+        self.now_ns = max(self.now_ns, end)
+
+    def settle(self) -> None:
+        """Do everything that was asked for, well, until nothing more is asked."""
+        while self.pending:
+            self.do(self.pending[0])
+
+    # -- doing
+
+    def do(self, action: ev.Action, *, fail: bool = False) -> None:
+        self.pending.remove(action)
+        failure = BOOM if fail else None
+        match action:
+            case ev.PrepareVolumes():
+                self.volumes = not fail
+                self.feed(ev.VolumesPrepared(failure=failure))
+            case ev.RemoveVolumes():
+                self.volumes = fail
+                self.feed(ev.VolumesRemoved(failure=failure))
+            case ev.CreateSandbox(id=id):
+                if fail:
+                    return self.feed(ev.SandboxFailed(id=id, failure=BOOM))
+                self.sandboxes.add(id)
+                self.feed(ev.SandboxMade(id=id, created=SandboxCreated(handle=handle(id), observed=Observed())))
+            case ev.DestroySandbox(id=id):
+                self._destroy(id, fail)
+            case ev.RecoverSandbox(id=id):
+                if id in self.sandboxes and not fail:
+                    status = SandboxStatus(id=id, state="ready", paused=self.frozen)
+                    return self.feed(ev.SandboxRecovered(id=id, status=status))
+                self.feed(ev.SandboxLost(id=id, reason="gone"))
+            case ev.CreateContainer(id=id, name=name):
+                if fail or not self.sandboxes:
+                    return self.feed(ev.ContainerFailed(id=id, failure=BOOM))
+                if id not in self.live and id not in self.dead:
+                    self.held[id] = name
+                created = ContainerCreated(handle=handle(id), observed=Observed(limits=Limits()))
+                self.feed(ev.ContainerMade(id=id, created=created))
+            case ev.StartContainers(ids=ids):
+                self._start(ids, fail)
+            case ev.SignalContainers(ids=ids, signal=number):
+                self.signals.append((number, tuple(self.live.get(i, "?") for i in ids)))
+                if number == 9:
+                    for id in [i for i in ids if i in self.live]:
+                        self.end(id, exit_of(137, self.now_ns, 9))
+            case ev.DestroyContainer(id=id):
+                if not fail:
+                    self.dead.pop(id, None)
+                self.feed(ev.ContainerDestroyed(id=id, failure=failure))
+            case ev.WatchContainer(id=id):
+                if id in self.dead:
+                    self.feed(ev.ContainerExited(id=id, exit=exit_of(137, self.now_ns, 9)))
+            case ev.Freeze():
+                self.frozen = not fail
+                self.feed(ev.Frozen(frozen=self.frozen, failure=failure))
+            case ev.Thaw():
+                self.frozen = False
+                self.feed(ev.Frozen(frozen=False, failure=failure))
+            case _:
+                raise AssertionError(action)
+        return None
+
+    def _destroy(self, id: str, fail: bool) -> None:
+        if fail:
+            return self.feed(ev.SandboxDestroyed(id=id, failure=BOOM))  # type: ignore[arg-type]
+        # Whatever is under way for the sandbox is cancelled first, as the engine does.
+        about = (ev.CreateSandbox, ev.CreateContainer, ev.StartContainers, ev.SignalContainers, ev.DestroyContainer)
+        self.pending = [a for a in self.pending if not isinstance(a, (*about, ev.Freeze, ev.Thaw, ev.RecoverSandbox))]
+        self.sandboxes.discard(id)
+        self.held.clear()
+        self.live.clear()
+        self.dead.clear()
+        self.frozen = False
+        return self.feed(ev.SandboxDestroyed(id=id))  # type: ignore[arg-type]
+
+    def _start(self, ids: tuple[str, ...], fail: bool) -> None:
+        if fail or not self.sandboxes:
+            return self.feed(ev.ContainersReleased(failure=BOOM))
+        started = []
+        for n, id in enumerate(ids):
+            name = self.held.pop(id, None)
+            if name is not None:
+                self.live[id] = name
+                self.ran.add(id)
+            pid = 100 + n
+            started.append(ContainerStarted(id=id, pid=pid, started_at_ns=self.now_ns, released_ns=n * 1000))  # type: ignore[arg-type]
+        return self.feed(ev.ContainersReleased(started=tuple(started)))
+
+    def end(self, id: str, how: Exit) -> None:
+        self.dead[id] = self.live.pop(id, "") or self.held.pop(id, "")
+        self.feed(ev.ContainerExited(id=id, exit=how))  # type: ignore[arg-type]
+
+    def exit(self, name: str, code: int = 0) -> None:
+        self.end(self.id_of(name), exit_of(code, self.now_ns))
+
+    def lose_sandbox(self) -> None:
+        """Its supervisor dies, and with it everything in it."""
+        (id,) = self.sandboxes
+        self.sandboxes.clear()
+        self.held.clear()
+        self.live.clear()
+        self.dead.clear()
+        self.feed(ev.SandboxLost(id=id, reason="the supervisor died"))  # type: ignore[arg-type]
+
+    def restart_podd(self) -> None:
+        """podd is killed and started again: only the stored state and the host are left."""
+        self.pending.clear()
+        self.feed(ev.Resumed())
+
+    # -- looking
+
+    def id_of(self, name: str) -> str:
+        (id,) = [i for i, n in self.live.items() if n == name]
+        return id
+
+    @property
+    def running(self) -> list[str]:
+        return sorted(self.live.values())
+
+    def waits_for(self, kind: type[ev.Action]) -> list[ev.Action]:
+        return [a for a in self.pending if isinstance(a, kind)]
+
+    def check(self) -> None:
+        """What must hold after every step."""
+        names = list(self.live.values())
+        assert len(names) == len(set(names)), f"two instances of a container live: {names}"
+        assert len(self.sandboxes) <= 1, "two sandboxes of one pod"
+        if self.live or self.held or self.dead:
+            assert self.sandboxes, "containers without a sandbox"
+
+
+def handle(id: str) -> Handle:
+    return Handle(id=id, driver="fake", version=1)
