@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -92,10 +93,17 @@ class FakeEngine:
         self.exec_ends = True
         self.error: Exception | None = None
         self.stdio: list[os.stat_result] = []
-        self.attached: list[int] = []
+        self._changed = threading.Condition()
+
+    def was_asked(self, method: str, times: int = 1) -> bool:
+        """Wait until it was; False after five seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: [name for name, _ in self.asked].count(method) >= times, timeout=5)
 
     def _note(self, method: str, **arguments: Any) -> None:
-        self.asked.append((method, arguments))
+        with self._changed:
+            self.asked.append((method, arguments))
+            self._changed.notify_all()
         if self.error:
             raise self.error
 
@@ -216,7 +224,8 @@ class FakeEngine:
             terminal, slave = os.openpty()
             os.close(slave)
         elif stdio:
-            os.write(stdio[1], b"hello")
+            with contextlib.suppress(OSError):
+                os.write(stdio[1], b"hello")
         with self.mark:
             yield FakeSession(terminal, ended)
 

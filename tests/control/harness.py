@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import socket
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from anyio.from_thread import start_blocking_portal
+from structlog.testing import capture_logs
 
 from control.fakes import FakeEngine
 from podd.control.client import Client
@@ -19,11 +25,15 @@ Start = Callable[..., "Running"]
 
 
 class Running:
-    """engine: what answers. path: of the socket."""
+    """engine: what answers. path: of the socket. logs: what the server logged."""
 
-    def __init__(self, engine: FakeEngine, path: str) -> None:
+    def __init__(
+        self, engine: FakeEngine, path: str, logs: list[MutableMapping[str, Any]], stop: Callable[[], object]
+    ) -> None:
         self.engine = engine
         self.path = path
+        self.logs = logs
+        self.stop = stop
 
     def client(self, timeout_s: float = 10) -> Client:
         return Client(self.path, timeout_s=timeout_s)
@@ -47,11 +57,47 @@ def running(engine: FakeEngine, path: str, backend: str, limits: Limits | None =
         async def main(*, task_status: Any) -> None:
             await serve([listener], service, limits=limits, task_status=task_status)
 
-        server, _ = portal.start_task(main)
-        try:
-            yield Running(engine, path)
-        finally:
-            server.cancel()
+        with capture_logs() as logs:
+            server, _ = portal.start_task(main)
+            try:
+                yield Running(engine, path, logs, server.cancel)
+            finally:
+                server.cancel()
+    bugs = [entry for entry in logs if entry["event"] in ("call.failed", "connection.failed")]
+    assert bool(bugs) == bool(engine.error), bugs
+
+
+def start_child(path: str, *more: str, **popen: Any) -> subprocess.Popen[bytes]:
+    """control.child in a process of its own; it serves when this returns."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **popen.pop("env", {})}
+    command = [sys.executable, "-m", "control.child", path, *more]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, **popen)
+    assert process.stdout
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def talk(sock: socket.socket, data: bytes) -> list[Any]:
+    """Send it, say that there is no more, and take every reply up to the end of the stream."""
+    with contextlib.suppress(BrokenPipeError):
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+    return replies(sock)
+
+
+def replies(sock: socket.socket) -> list[Any]:
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while chunk := sock.recv(1 << 20):
+            received += chunk
+    *messages, rest = received.split(b"\0")
+    assert rest == b"", "every reply ends with a NUL"
+    return [json.loads(message) for message in messages]
+
+
+def call(method: str, parameters: object = None, **flags: bool) -> bytes:
+    """One call as it goes over the wire."""
+    return json.dumps({"method": method, "parameters": parameters or {}, **flags}).encode() + b"\0"
 
 
 def open_descriptors() -> int:
