@@ -62,8 +62,8 @@ _POD = {
 _OBJECT_META = {
     "name": _honoured(),
     "namespace": _honoured('"default" where it is not given'),
-    "labels": _honoured(),
-    "annotations": _honoured("kept and shown; none reaches a driver's own configuration"),
+    "labels": _honoured("podd-cli selects by them"),
+    "annotations": _honoured("kept and shown"),
     "generateName": _not_yet("make up names", "", remedy="give metadata.name"),
     "finalizers": _no_effect("nothing here would ever lift one: deleting does not wait for it"),
     "ownerReferences": _no_effect("podd deletes a pod when it is told to, not with an owner"),

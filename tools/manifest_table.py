@@ -1,0 +1,74 @@
+"""Write the table of fields in docs/manifest.md from podd.model.fields. A test checks that it was done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import inspect
+
+from podd.model.fields import FIELDS, RESOURCES, Field, Treatment
+from podd.model.suggest import present, type_of_pod
+
+PAGE = Path(__file__).parent.parent / "docs" / "manifest.md"
+BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
+
+
+def table() -> str:
+    """One table for each object, where it first stands in a Pod."""
+    parts = []
+    for path, kind in _objects(type_of_pod(), ""):
+        rows = FIELDS[kind]
+        parts.append(f"### {kind}{f', `{path}`' if path else ''}\n\n| field | podd | |\n| --- | --- | --- |")
+        parts[-1] += "".join(f"\n| `{name}` | {row.treatment} | {_note(row)} |" for name, row in _ordered(rows))
+    parts.append("### Resources, in limits and requests\n\n| name | podd | |\n| --- | --- | --- |")
+    parts[-1] += "".join(f"\n| `{name}` | {row.treatment} | {_note(row)} |" for name, row in _ordered(RESOURCES))
+    return "\n\n".join(parts)
+
+
+def _objects(kind: inspect.StructType, path: str, seen: set[str] | None = None) -> Iterator[tuple[str, str]]:
+    seen = set() if seen is None else seen
+    if kind.cls.__name__ in seen:
+        return
+    seen.add(kind.cls.__name__)
+    yield path, kind.cls.__name__
+    for member in kind.fields:
+        below, inner = f"{path}.{member.encode_name}".removeprefix("."), present(member.type)
+        if isinstance(inner, inspect.VarTupleType):
+            inner, below = inner.item_type, f"{below}[]"
+        if isinstance(inner, inspect.StructType):
+            yield from _objects(inner, below, seen)
+
+
+def _ordered(rows: dict[str, Field]) -> list[tuple[str, Field]]:
+    order = list(Treatment)
+    return sorted(rows.items(), key=lambda row: (order.index(row[1].treatment), row[0]))
+
+
+def _note(row: Field) -> str:
+    harmless = ", ".join(f"`{_written(value)}`" for value in row.harmless)
+    word = "accepted" if row.treatment is Treatment.REFUSED else "without a warning"
+    accepted = f"{word}: {harmless}" if harmless else ""
+    return "; ".join(part for part in (row.note, row.remedy, accepted) if part)
+
+
+def _written(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case dict():
+            return "{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}"
+        case "":
+            return '""'
+    return str(value)
+
+
+def page() -> str:
+    """The page as it should be."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
