@@ -90,13 +90,13 @@ class _Server:
                 await self._accept_failed(exc)
 
     async def _accept_failed(self, exc: OSError) -> None:
-        """Out of descriptors or memory: let the idlest go and wait a little; the callers stay in the backlog."""
+        """Out of descriptors or memory: let the idlest quarter go and wait a little; callers stay in the backlog."""
         if exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
             raise exc
         log.error("listener.failed", error=str(exc), connections=len(self._open))
-        idle = [connection for connection in self._open.values() if not connection.busy]
-        if idle:
-            self._send_away(min(idle, key=lambda connection: connection.since), "descriptors are short")
+        idle = sorted((each for each in self._open.values() if not each.busy), key=lambda each: each.since)
+        for connection in idle[: len(idle) // 4 + 1]:
+            self._send_away(connection, "descriptors are short")
         await anyio.sleep(0.1)
 
     def _admit(self, sock: socket.socket, tasks: TaskGroup) -> None:
