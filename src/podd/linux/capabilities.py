@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from podd.errors import Invalid
 from podd.linux.syscalls import PR_CAP_AMBIENT_CLEAR_ALL, CapabilitySets, Prctl, capset, prctl
@@ -64,8 +65,12 @@ def _normal(name: str) -> str:
     raise Invalid(f'capability "{name}": there is none of this name', remedy=remedy, capability=name)
 
 
+@cache
 def bounding_set() -> int:
-    """What the calling process, and all it starts, could ever hold. One call a bit: the kernel has no other way."""
+    """What this process had in its bounding set when this was first asked. One call a bit: there is no other way.
+
+    Remembered, and inherited by forks: podd itself never gives any of it up.
+    """
     mask = 0
     for bit in range(64):
         try:
@@ -75,9 +80,9 @@ def bounding_set() -> int:
     return mask
 
 
-def limit_bounding_set(mask: int, held: int) -> None:
-    """Drop from the bounding set, which is `held`, all that is not in mask. Needs SETPCAP."""
-    surplus = held & ~mask
+def limit_bounding_set(mask: int) -> None:
+    """Drop from the bounding set all that is not in mask. Needs SETPCAP."""
+    surplus = bounding_set() & ~mask
     while surplus:
         bit = surplus & -surplus
         prctl(Prctl.CAPBSET_DROP, bit.bit_length() - 1)

@@ -16,7 +16,9 @@ from typing import Self
 
 from podd.linux.syscalls import Resolve, move_mount, openat2
 
-INSIDE = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
+_INSIDE = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
+_INSIDE_PLAIN = _INSIDE | Resolve.NO_SYMLINKS
+_NEXT = Resolve.BENEATH | Resolve.NO_MAGICLINKS
 MAX_SYMLINKS = 40
 
 
@@ -42,8 +44,7 @@ class Root:
 
     def open(self, path: str, flags: int = os.O_PATH, *, symlinks: bool = True, mode: int = 0) -> int:
         """A descriptor of what is at path. symlinks=False: none may stand anywhere on the way (ELOOP)."""
-        resolve = INSIDE if symlinks else INSIDE | Resolve.NO_SYMLINKS
-        return openat2(self.fd, path, flags, resolve, mode)
+        return openat2(self.fd, path, flags, _INSIDE if symlinks else _INSIDE_PLAIN, mode)
 
     def read(self, path: str, limit_bytes: int) -> bytes:
         """The whole of a small regular file; never waits for a FIFO or a device.
@@ -136,10 +137,9 @@ class Root:
 
     def _enter(self, parent: int, name: str, *, make_directory: bool, mode: int) -> int:
         """A descriptor of parent/name, possibly a symbolic link; made where missing."""
-        resolve = Resolve.BENEATH | Resolve.NO_MAGICLINKS
         for _ in range(3):
             try:
-                return openat2(parent, name, os.O_PATH | os.O_NOFOLLOW, resolve)
+                return openat2(parent, name, os.O_PATH | os.O_NOFOLLOW, _NEXT)
             except FileNotFoundError:
                 pass
             try:
@@ -147,7 +147,7 @@ class Root:
                     os.mkdir(name, mode, dir_fd=parent)
                 else:
                     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW
-                    os.close(openat2(parent, name, flags, resolve, mode))
+                    os.close(openat2(parent, name, flags, _NEXT, mode))
             except FileExistsError:
                 continue
         raise OSError(errno.EAGAIN, "it is being replaced all the time", name)

@@ -69,15 +69,20 @@ def devpts() -> int:
     return filesystem("devpts", {"ptmxmode": "666", "mode": "620", "gid": "5"}, MountAttr.NOSUID | MountAttr.NOEXEC)
 
 
-def bind(path: str, *, recursive: bool = True, dir_fd: int = AT_FDCWD) -> int:
-    """A copy of the mount at path, which may be a directory or a file; symbolic links are followed."""
-    return open_tree(dir_fd, path, OpenTreeFlag.CLONE | (OpenTreeFlag.RECURSIVE if recursive else OpenTreeFlag.NONE))
+_COPY = OpenTreeFlag.CLONE | OpenTreeFlag.CLOEXEC
+_COPY_TREE = _COPY | OpenTreeFlag.RECURSIVE
+_COPY_OF_FD = _COPY | OpenTreeFlag.EMPTY_PATH
+_COPY_TREE_OF_FD = _COPY_TREE | OpenTreeFlag.EMPTY_PATH
+
+
+def bind(path: str, *, recursive: bool = True) -> int:
+    """A copy of the mount at a path of the host, which may be a directory or a file; symbolic links are followed."""
+    return open_tree(AT_FDCWD, path, _COPY_TREE if recursive else _COPY)
 
 
 def bind_fd(fd: int, *, recursive: bool = False) -> int:
     """A copy of the mount at what fd names."""
-    flags = OpenTreeFlag.CLONE | OpenTreeFlag.EMPTY_PATH
-    return open_tree(fd, "", flags | (OpenTreeFlag.RECURSIVE if recursive else OpenTreeFlag.NONE))
+    return open_tree(fd, "", _COPY_TREE_OF_FD if recursive else _COPY_OF_FD)
 
 
 def restrict(

@@ -153,13 +153,6 @@ class MountAttr(IntFlag):
     NOSYMFOLLOW = 0x00200000
 
 
-class AtFlag(IntFlag):
-    NONE = 0
-    SYMLINK_NOFOLLOW = 0x100
-    EMPTY_PATH = 0x1000
-    RECURSIVE = 0x8000
-
-
 _mount = _symbol("mount", _c_path, _c_path, _c_path, ctypes.c_ulong, _c_path)
 _umount2 = _symbol("umount2", _c_path, ctypes.c_int)
 _pivot_root = _symbol("pivot_root", _c_path, _c_path)
@@ -190,14 +183,16 @@ def pivot_root(new_root: str, put_old: str) -> None:
 
 
 def open_tree(dir_fd: int, path: str, flags: OpenTreeFlag) -> int:
-    """A descriptor of a mount; with CLONE of a detached copy of it. Close-on-exec. open_tree(2), Linux 5.2."""
-    return _check("open_tree", _open_tree(dir_fd, os.fsencode(path), flags | OpenTreeFlag.CLOEXEC), path)
+    """A descriptor of a mount; with CLONE of a detached copy of it. open_tree(2), Linux 5.2."""
+    return _check("open_tree", _open_tree(dir_fd, os.fsencode(path), flags), path)
+
+
+_BY_DESCRIPTORS = MoveMountFlag.F_EMPTY_PATH | MoveMountFlag.T_EMPTY_PATH
 
 
 def move_mount(mount_fd: int, target_fd: int) -> None:
     """Attach a detached mount onto what target_fd names: descriptors on both sides. move_mount(2), Linux 5.2."""
-    flags = MoveMountFlag.F_EMPTY_PATH | MoveMountFlag.T_EMPTY_PATH
-    _check("move_mount", _move_mount(mount_fd, b"", target_fd, b"", flags))
+    _check("move_mount", _move_mount(mount_fd, b"", target_fd, b"", _BY_DESCRIPTORS))
 
 
 def fsopen(fstype: str) -> int:
@@ -232,12 +227,16 @@ def fsmount(fs_fd: int, attributes: MountAttr) -> int:
     return _check("fsmount", _fsmount(fs_fd, 1, attributes))
 
 
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+
+
 def mount_setattr(
     mount_fd: int, *, add: MountAttr = MountAttr.NONE, propagation: MountFlag = MountFlag.NONE, recursive: bool = False
 ) -> None:
     """Add attributes to a mount, or with recursive to its whole tree. mount_setattr(2), Linux 5.12."""
     attr = struct.pack("=QQQQ", add, 0, propagation, 0)
-    flags = AtFlag.EMPTY_PATH | (AtFlag.RECURSIVE if recursive else AtFlag.NONE)
+    flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _check("mount_setattr", _mount_setattr(mount_fd, b"", flags, attr, len(attr)))
 
 
@@ -327,7 +326,8 @@ SECCOMP_MODE_FILTER = 2
 
 def prctl(option: Prctl, value: int = 0) -> int:
     """An option that takes one number. prctl(2)."""
-    return _check(f"prctl({option.name})", _prctl(option, value, 0, 0, 0))
+    ret = _prctl(option, value, 0, 0, 0)
+    return ret if ret >= 0 else _check(f"prctl({option.name})", ret)
 
 
 def set_process_name(name: str) -> None:

@@ -6,7 +6,6 @@ file as a whole cannot be read safely is an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from podd.errors import Invalid
@@ -39,43 +38,40 @@ def parse_id(text: str) -> int | None:
     return number if number <= MAX_ID else None
 
 
-def parse_passwd(text: str) -> Iterator[User]:
-    """name:password:uid:gid:gecos:home:shell. Source: passwd(5)."""
-    for line in text.split("\n"):
-        fields = line.split(":")
-        if len(fields) < 6 or not fields[0]:
-            continue
-        uid, gid = parse_id(fields[2]), parse_id(fields[3])
-        if uid is not None and gid is not None:
-            yield User(fields[0], uid, gid, fields[5])
+def parse_passwd(line: str) -> User | None:
+    """name:password:uid:gid:gecos:home:shell; None for what is no such line. Source: passwd(5)."""
+    fields = line.split(":")
+    if len(fields) < 6 or not fields[0]:
+        return None
+    uid, gid = parse_id(fields[2]), parse_id(fields[3])
+    return None if uid is None or gid is None else User(fields[0], uid, gid, fields[5])
 
 
-def parse_group(text: str) -> Iterator[Group]:
-    """name:password:gid:member,member. Source: group(5)."""
-    for line in text.split("\n"):
-        fields = line.split(":")
-        if len(fields) < 4 or not fields[0]:
-            continue
-        gid = parse_id(fields[2])
-        if gid is not None:
-            yield Group(fields[0], gid, tuple(name for name in fields[3].strip().split(",") if name))
+def parse_group(line: str) -> Group | None:
+    """name:password:gid:member,member; None for what is no such line. Source: group(5)."""
+    fields = line.split(":")
+    if len(fields) < 4 or not fields[0]:
+        return None
+    gid = parse_id(fields[2])
+    return None if gid is None else Group(fields[0], gid, tuple(name for name in fields[3].split(",") if name))
 
 
 def find_user(root: Root, uid: int) -> User | None:
     """The first entry of that number."""
-    return next((user for user in parse_passwd(_read(root, "etc/passwd")) if user.uid == uid), None)
+    users = map(parse_passwd, _lines(root, "etc/passwd"))
+    return next((user for user in users if user is not None and user.uid == uid), None)
 
 
 def groups_of(root: Root, name: str) -> tuple[int, ...]:
     """The groups that list the user as a member, in order, each once."""
-    found = (group.gid for group in parse_group(_read(root, "etc/group")) if name in group.members)
-    return tuple(dict.fromkeys(found))
+    groups = (parse_group(line) for line in _lines(root, "etc/group") if name in line)
+    return tuple(dict.fromkeys(group.gid for group in groups if group is not None and name in group.members))
 
 
-def _read(root: Root, path: str) -> str:
+def _lines(root: Root, path: str) -> list[str]:
     try:
-        return root.read(path, LIMIT_BYTES).decode("utf-8", "surrogateescape")
+        return root.read(path, LIMIT_BYTES).decode("utf-8", "surrogateescape").split("\n")
     except (FileNotFoundError, NotADirectoryError):
-        return ""
+        return []
     except OSError as exc:
         raise Invalid(f"/{path} in the container: {exc.strerror}", remedy="repair the file in the image") from exc

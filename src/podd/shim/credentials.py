@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from podd.errors import Invalid
@@ -84,7 +85,7 @@ def assume(identity: Identity, plan: ContainerPlan, notes: list[str], check: Cal
     program = base64.b64decode(plan["seccomp_bpf"])
     final = mask if identity.uid == 0 else 0
     with doing("user, groups and capabilities"):
-        capabilities.limit_bounding_set(mask, held)
+        capabilities.limit_bounding_set(mask)
         prctl(Prctl.SET_KEEPCAPS, 1)
         os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
@@ -109,3 +110,26 @@ def guard_process() -> None:
     """Die with the supervisor, and let no process of the container look into this one before it execs."""
     prctl(Prctl.SET_DUMPABLE, 0)
     prctl(Prctl.SET_PDEATHSIG, signal.SIGKILL)
+
+
+def reset_signals() -> None:
+    """Default handling and nothing blocked: an ignored signal, as Python ignores SIGPIPE, would stay so after exec."""
+    for number in _IGNORED | _ignored_at_start():
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+_IGNORED = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP}
+"""By Python, and by the zygote."""
+
+
+@cache
+def _ignored_at_start() -> frozenset[int]:
+    """By whoever started the zygote."""
+    return frozenset(n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN)
+
+
+def warm() -> None:
+    """Remember what does not change from one child to the next."""
+    capabilities.bounding_set()
+    _ignored_at_start()

@@ -39,6 +39,8 @@ from podd.shim.plan import ContainerPlan, MountPlan, SandboxPlan
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 """What a container's /dev has, and the numbers that the host's node must have. Source: the kernel's devices.txt."""
 
+_DEVICE = MountAttr.NOSUID | MountAttr.NOEXEC | MountAttr.RDONLY
+
 DEV_LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -137,9 +139,11 @@ def _own_dev() -> list[Source]:
 
     Read-only keeps a container from changing the mode or owner of the host's node; data passes all the same.
     """
-    dev = mounts.tmpfs(0o755, 64 * 1024, MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC)
+    dev = mounts.tmpfs(0o755, 64 * 1024, mounts.NO_EXEC)
     for name in ("pts", "shm", "mqueue"):
         os.mkdir(name, 0o755, dir_fd=dev)
+    for name in DEVICES:
+        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, dir_fd=dev))
     for name, target in DEV_LINKS.items():
         os.symlink(target, name, dir_fd=dev)
     return [Source(dev, "/dev"), *(Source(_device(name), f"/dev/{name}", directory=False) for name in DEVICES)]
@@ -150,7 +154,7 @@ def _device(name: str) -> int:
     status = os.fstat(device)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(*DEVICES[name]):
         raise Invalid(f"/dev/{name} of the host: not the character device {DEVICES[name]}", remedy="repair /dev")
-    return mounts.restrict(device, MountAttr.NOSUID | MountAttr.NOEXEC | MountAttr.RDONLY)
+    return mounts.restrict(device, _DEVICE, recursive=False)
 
 
 def _host_dev() -> list[Source]:

@@ -28,6 +28,7 @@ from podd.linux.syscalls import (
     umount2,
     unshare,
 )
+from podd.shim import credentials
 from podd.shim.failure import as_message, doing
 from podd.shim.plan import SandboxPlan
 from podd.shim.rootfs import enter_mount_namespace
@@ -239,17 +240,13 @@ def _become_init(write: int, own: Sequence[str], ns_dir: str, cgroups: Sequence[
         unshare(CloneFlag.CGROUP)
         enter_mount_namespace(mounts.tmpfs(0o555, 4096, mounts.NO_EXEC | MountAttr.RDONLY))
         os.setsid()
-        for number in signal.valid_signals():
-            if signal.getsignal(number) not in (signal.SIG_DFL, None):
-                signal.signal(number, signal.SIG_DFL)
+        credentials.reset_signals()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         set_process_name("podd-init")
-        capabilities.limit_bounding_set(0, capabilities.bounding_set())
+        capabilities.limit_bounding_set(0)
         capabilities.hold(0, 0)
         prctl(Prctl.SET_NO_NEW_PRIVS, 1)
-        prctl(Prctl.SET_DUMPABLE, 0)
-        prctl(Prctl.SET_PDEATHSIG, signal.SIGKILL)
+        credentials.guard_process()
         close_all_but(())
     except BaseException as exc:  # noqa: BLE001 whatever it is, the parent must hear of it
         os.write(write, json.dumps(as_message(exc)).encode())

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +58,7 @@ class ChildFds(NamedTuple):
 def warm() -> None:
     """Look up and cache what children need, so that every fork has it. Call once in the zygote."""
     rootfs.cgroup_views()
-    json.dumps({"": [True, None, 0]})
+    credentials.warm()
 
 
 def fork_container(sandbox: SandboxPlan, group: int | None = None) -> int:
@@ -145,10 +145,7 @@ def _leave_supervisor(fds: ChildFds, *more: int) -> None:
     credentials.guard_process()
     sys.meta_path.clear()  # an import from now on would read the container's files
     sys.path.clear()
-    for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    credentials.reset_signals()
     os.umask(0o022)
     os.setsid()
     with doing("session keyring"):
@@ -241,9 +238,12 @@ def _environment(plan: ContainerPlan, more: Mapping[str, str], home: str, *, tty
 
 
 def _report_ready(sync: int, terminal: Terminal | None, notes: list[str]) -> None:
-    message = json.dumps({"ready": True, "notes": notes}).encode()
+    message = json.dumps({"ready": True, "notes": notes}).encode() if notes else b'{"ready": true, "notes": []}'
+    if terminal is None:
+        os.write(sync, message)
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=os.dup(sync)) as channel:
-        socket.send_fds(channel, [message], [terminal.master] if terminal else [])
+        channel.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", terminal.master))])
 
 
 def _fail(sync: int, exc: BaseException) -> NoReturn:
