@@ -1,0 +1,132 @@
+"""podd-cli apply: give the daemon manifests, and say what became of each pod."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from podd.cli import manifests
+from podd.cli.connect import connect
+from podd.cli.durations import duration
+from podd.cli.manifests import Manifest
+from podd.cli.status import Json
+from podd.cli.text import clean, complain
+from podd.cli.words import Usage
+from podd.control.client import Client
+from podd.errors import PoddError
+
+VERBS = {"created": "created", "replaced": "configured", "unchanged": "unchanged"}
+GOOD_PHASES = ("Running", "Succeeded")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    manifests.add_file_option(parser, required=True)
+    parser.add_argument("--wait", action="store_true", help="until every pod runs, has ended, or cannot start")
+    parser.add_argument("--timeout", type=duration, metavar="D", help="how long to wait, as in 30s or 2m; for ever")
+    parser.add_argument("--dry-run", action="store_true", help="check, say what would be done, and do nothing")
+
+
+def run(options: Namespace) -> int:
+    if options.timeout is not None and not options.wait:
+        raise Usage("--timeout: only with --wait")
+    return Apply(options).run(list(manifests.read(options.filename)))
+
+
+class Apply:
+    """One run over some manifests. A wrong one refuses its own pods, and not those of the others."""
+
+    def __init__(self, options: Namespace) -> None:
+        self._options = options
+        self._deadline_s = None if options.timeout is None else time.monotonic() + options.timeout
+        self._seen: dict[str, str] = {}
+        self._status = 0
+
+    def run(self, given: Sequence[Manifest]) -> int:
+        with connect(self._options) as podd:
+            if len(given) == 1 or not self._options.wait:
+                for manifest in given:
+                    self._report(self._apply(podd, manifest, wait=self._options.wait))
+            else:
+                self._all_then_wait(podd, given)
+        return self._status
+
+    def _all_then_wait(self, podd: Client, given: Sequence[Manifest]) -> None:
+        """Pods of different files may need each other: all are started before one is waited for."""
+        accepted = [(manifest, self._apply(podd, manifest, wait=False)) for manifest in given]
+        for manifest, results in accepted:
+            if results is None or _refused(results):
+                self._report(results)
+                continue
+            actions = [result["action"] for result in results]
+            waited = self._apply(podd, manifest, wait=True)
+            for result, action in zip(waited or (), actions, strict=False):
+                result["action"] = action
+            self._report(waited)
+
+    def _apply(self, podd: Client, manifest: Manifest, *, wait: bool) -> list[Json] | None:
+        """One call. None: it was refused or failed as a whole, which was said."""
+        asked = {
+            "manifest": manifest.text,
+            "source": manifest.source,
+            "namespace": self._options.namespace,
+            "wait": wait,
+            "dry_run": self._options.dry_run,
+            "timeout_s": self._timeout_s() if wait else None,
+        }
+        try:
+            for reply, _ in podd.call_more("Apply", asked):
+                if reply.get("results") is not None:
+                    results: list[Json] = reply["results"]
+                    return results
+                self._progress(reply["progress"])
+        except PoddError as refusal:
+            self._status = complain(str(refusal))
+        return None
+
+    def _timeout_s(self) -> int | None:
+        return None if self._deadline_s is None else max(0, math.ceil(self._deadline_s - time.monotonic()))
+
+    def _progress(self, step: Json) -> None:
+        """A line for a person who waits; nothing for a program."""
+        text = ": ".join(filter(None, (step["phase"], step.get("reason"), step.get("message"))))
+        if sys.stderr.isatty() and self._seen.get(step["name"]) != text:
+            self._seen[step["name"]] = text
+            print(clean(f"pod/{step['name']}: {text}"), file=sys.stderr)
+
+    # ---- what became of them
+    def _report(self, results: Sequence[Json] | None) -> None:
+        refused = _refused(results or ())
+        for result in results or ():
+            name = f"pod/{result['name']}"
+            for warning in result.get("warnings", ()):
+                print(f"warning: {name}: {clean(warning)}", file=sys.stderr)
+            if result["action"] == "refused":
+                self._fail(name, result, "refused")
+            elif refused and not self._options.dry_run:
+                self._status = complain(f"{name}: not applied: another pod of the same manifest is refused")
+            else:
+                self._accepted(name, result)
+
+    def _accepted(self, name: str, result: Json) -> None:
+        verb = VERBS[result["action"]]
+        if self._options.dry_run:
+            print(f"{name} {verb} (dry run)", flush=True)
+        elif not self._options.wait:
+            print(f"{name} {verb}", flush=True)
+        elif result["phase"] in GOOD_PHASES:
+            print(f"{name} {verb}: {result['phase']}", flush=True)
+        else:
+            print(f"{name} {verb}", flush=True)
+            self._fail(name, result, result["phase"])
+
+    def _fail(self, name: str, result: Json, what: str) -> None:
+        why = ": ".join(filter(None, (result.get("reason"), result.get("message"))))
+        where = "" if what == "refused" else f"; see 'podd-cli describe {name} -n {result['namespace']}'"
+        self._status = complain(clean(f"{name}: {what}{': ' if why else ''}{why}{where}"))
+
+
+def _refused(results: Sequence[Json]) -> bool:
+    return any(result["action"] == "refused" for result in results)

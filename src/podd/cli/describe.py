@@ -1,0 +1,227 @@
+"""podd-cli describe: all about a pod on one page, laid out as kubectl's."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from podd.cli import durations
+from podd.cli.connect import batches, connect
+from podd.cli.status import Json, container_statuses, podd_status, status
+from podd.cli.text import Table, clean, complain
+from podd.cli.words import add_namespace_options, listed_namespace, pod_names
+from podd.errors import PoddError
+
+NONE = "<none>"
+LABEL_COLUMNS = 16  # the widest label of the first block and one space
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("words", nargs="+", metavar="pod NAME... | pod/NAME... | pods")
+    add_namespace_options(parser)
+
+
+def run(options: Namespace) -> int:
+    result = 0
+    names = pod_names(options.words)
+    with connect(options) as podd:
+        if names:
+            chosen = [(name, options.namespace) for name in names]
+        else:
+            pods = podd.call("List", {"namespace": listed_namespace(options)})["pods"]
+            chosen = [(pod["metadata"]["name"], pod["metadata"]["namespace"]) for pod in pods]
+        for number, (name, namespace) in enumerate(chosen):
+            try:
+                pod = podd.call("Get", {"name": name, "namespace": namespace})["pod"]
+                events = list(batches(podd, "Events", {"name": pod["metadata"]["uid"]}, "events"))
+            except PoddError as refusal:
+                result = complain(str(refusal))
+                continue
+            print("\n\n" if number else "", end="")
+            print("\n".join(page(pod, events, datetime.now(UTC))))
+    return result
+
+
+def page(pod: Json, events: Sequence[Json], now: datetime) -> Iterator[str]:
+    yield from _head(pod)
+    yield "Containers:"
+    statuses = {c["name"]: c for c in container_statuses(pod)}
+    for spec in pod["spec"]["containers"]:
+        yield f"  {clean(spec['name'])}:"
+        yield from _indented(4, _container(spec, statuses.get(spec["name"], {})))
+    yield from _conditions(pod)
+    yield from _volumes(pod)
+    yield from _events(events, now)
+
+
+def _head(pod: Json) -> Iterator[str]:
+    meta, spec, state, ours = pod["metadata"], pod["spec"], pod.get("status", {}), podd_status(pod)
+    yield from _fields(
+        {
+            "Name": meta["name"],
+            "Namespace": meta.get("namespace", "default"),
+            "UID": meta.get("uid"),
+            "Driver": ours.get("driver"),
+            "Sandbox": _sandbox(ours),
+            "Cgroup": ours.get("cgroup"),
+            "Created": durations.rfc1123(meta.get("creationTimestamp")),
+            "Start Time": durations.rfc1123(state["startTime"]) if state.get("startTime") else None,
+            "Labels": meta.get("labels", {}),
+            "Annotations": meta.get("annotations", {}),
+            "Status": status(pod),
+        }
+    )
+    optional = {"Phase": state.get("phase"), "Reason": state.get("reason"), "Message": state.get("message")}
+    yield from _fields({name: value for name, value in optional.items() if value})
+    yield from _fields(
+        {
+            "IP": state.get("podIP"),
+            "Shares": _shares(spec),
+            "Restart Policy": spec.get("restartPolicy", "Always"),
+            "Grace Period": f"{spec.get('terminationGracePeriodSeconds', 30)}s",
+            "QoS Class": state.get("qosClass", "BestEffort"),
+            "Last Start": _last_start(pod),
+        }
+    )
+
+
+def _sandbox(ours: Json) -> str | None:
+    if not ours.get("sandboxId"):
+        return None
+    again = f", replaced {ours['restarts']} times" if ours.get("restarts") else ""
+    return f"{ours['sandboxId']} ({ours.get('sandboxState', 'unknown')}{again})"
+
+
+def _shares(spec: Json) -> str:
+    """Which namespaces the members have in common, and with whom."""
+    pid = "host" if spec.get("hostPID") else "pod" if spec.get("shareProcessNamespace") else "no one"
+    net, ipc = ("host" if spec.get(key) else "pod" for key in ("hostNetwork", "hostIPC"))
+    return f"net: {net}, ipc: {ipc}, uts: {net}, pid: {pid}"
+
+
+def _last_start(pod: Json) -> str | None:
+    ours = podd_status(pod)
+    skew_us, took_us = ours.get("startSkewUs"), ours.get("startTookUs")
+    if skew_us is None:
+        return None
+    took = "" if took_us is None else f", {took_us / 1000:.1f} ms after the decision"
+    count = len(pod["spec"]["containers"])
+    return f"{count} released within {skew_us / 1000:.3f} ms{took}"
+
+
+# ---- containers ------------------------------------------------------------------------------------------------------
+
+
+def _container(spec: Json, now: Json) -> Iterator[str]:
+    yield from _fields({"Container ID": now.get("containerID"), "Image": spec.get("image")})
+    if now.get("imageID"):
+        yield from _fields({"Image ID": now["imageID"]})
+    if now.get("pid"):
+        yield from _fields({"PID": str(now["pid"])})
+    for title, key in (("Command", "command"), ("Args", "args")):
+        if spec.get(key):
+            yield f"{title}:"
+            yield from (f"  {clean(word)}" for word in spec[key])
+    yield from _state("State", now.get("state", {}))
+    if now.get("lastState"):
+        yield from _state("Last State", now["lastState"])
+    yield from _fields({"Ready": str(bool(now.get("ready"))), "Restart Count": str(now.get("restartCount", 0))})
+    for title in ("limits", "requests"):
+        if amounts := spec.get("resources", {}).get(title):
+            yield f"{title.capitalize()}:"
+            yield from _indented(2, _fields({name: str(amount) for name, amount in amounts.items()}, columns=0))
+    yield from _block("Environment", [f"{e['name']}:  {clean(e.get('value', ''))}" for e in spec.get("env", ())])
+    yield from _block("Mounts", [_mount(mount) for mount in spec.get("volumeMounts", ())])
+
+
+def _mount(mount: Json) -> str:
+    mode = "ro" if mount.get("readOnly") else "rw"
+    return f"{clean(mount['mountPath'])} from {mount['name']} ({mode})"
+
+
+def _state(title: str, state: Json) -> Iterator[str]:
+    """A container's state and what belongs to it, indented below."""
+    kind = next((name for name in ("waiting", "running", "terminated") if state.get(name) is not None), None)
+    yield from _fields({title: (kind or "unknown").capitalize()})
+    facts: Json = state.get(kind, {}) if kind else {}
+    shown = {
+        "Reason": facts.get("reason"),
+        "Message": facts.get("message"),
+        "Exit Code": str(facts["exitCode"]) if "exitCode" in facts else None,
+        "Signal": str(facts["signal"]) if facts.get("signal") else None,
+        "Started": durations.rfc1123(facts["startedAt"]) if facts.get("startedAt") else None,
+        "Finished": durations.rfc1123(facts["finishedAt"]) if facts.get("finishedAt") else None,
+    }
+    yield from _indented(2, _fields({name: value for name, value in shown.items() if value}, columns=LABEL_COLUMNS - 2))
+
+
+# ---- the rest of the page --------------------------------------------------------------------------------------------
+
+
+def _conditions(pod: Json) -> Iterator[str]:
+    conditions = pod.get("status", {}).get("conditions", ())
+    if not conditions:
+        return
+    table = Table(("Type", "Status", "Reason"))
+    for condition in conditions:
+        table.add(condition["type"], condition["status"], condition.get("reason", ""))
+    yield "Conditions:"
+    yield from _indented(2, table.lines())
+
+
+def _volumes(pod: Json) -> Iterator[str]:
+    volumes = pod["spec"].get("volumes", ())
+    yield "Volumes:" + ("" if volumes else f"  {NONE}")
+    for volume in volumes:
+        yield f"  {clean(volume['name'])}:"
+        if (empty := volume.get("emptyDir")) is not None:
+            medium = "memory" if empty.get("medium") == "Memory" else "disk"
+            facts = {"Type": f"emptyDir (on {medium}, gone with the pod)", "Size Limit": empty.get("sizeLimit")}
+        else:
+            source = volume.get("hostPath", {})
+            facts = {"Type": f"hostPath ({source.get('type') or 'anything'})", "Path": source.get("path")}
+        yield from _indented(4, _fields({name: None if value is None else str(value) for name, value in facts.items()}))
+
+
+def _events(events: Sequence[Json], now: datetime) -> Iterator[str]:
+    if not events:
+        yield f"Events:  {NONE}"
+        return
+    yield "Events:"
+    table = Table(("Type", "Reason", "Age", "Container", "Message"), wrap=True)
+    table.add("----", "------", "---", "---------", "-------")
+    for event in events:
+        again = f" (x{event['count']})" if event.get("count", 1) > 1 else ""
+        when = durations.age(event["time"], now) + again
+        table.add(event["type"], event["reason"], when, event.get("container", ""), event["message"])
+    yield from _indented(2, table.lines())
+
+
+# ---- layout ----------------------------------------------------------------------------------------------------------
+
+
+def _fields(fields: Mapping[str, Any], *, columns: int = LABEL_COLUMNS) -> Iterator[str]:
+    """One labelled line each; a mapping takes a line per entry; nothing at all is shown as such.
+
+    columns: where values begin; 0: two columns after the longest label.
+    """
+    columns = columns or max(map(len, fields), default=0) + 3
+    for label, value in fields.items():
+        lines = [f"{k}={v}" for k, v in value.items()] if isinstance(value, Mapping) else str(value or "").split("\n")
+        for number, line in enumerate(lines or [""]):
+            head = f"{clean(label)}:" if number == 0 else ""
+            yield f"{head:<{columns}}{clean(line) or (NONE if number == 0 else '')}".rstrip()
+
+
+def _block(title: str, lines: Sequence[str]) -> Iterator[str]:
+    if not lines:
+        yield f"{title + ':':<{LABEL_COLUMNS}}{NONE}"
+        return
+    yield f"{title}:"
+    yield from _indented(2, lines)
+
+
+def _indented(columns: int, lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
+    return (" " * columns + line if line else line for line in lines)

@@ -1,0 +1,49 @@
+"""What was asked for, from words on the command line."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+
+EXIT_INTERRUPTED, EXIT_PIPE = 130, 141  # as of a process that SIGINT or SIGPIPE ended
+POD_WORDS = ("pod", "pods", "po")
+
+
+class Usage(Exception):
+    """The command line itself is wrong; nothing was asked of podd. Ends with status 2."""
+
+
+def pod_name(word: str) -> str:
+    """The pod meant by NAME, pod/NAME, or (the beginning of) a uid. Raises Usage: another kind of thing is named."""
+    kind, slash, name = word.rpartition("/")
+    if slash and kind not in POD_WORDS:
+        raise Usage(f"{word}: podd has pods only: write NAME or pod/NAME")
+    if not name:
+        raise Usage(f"'{word}': a pod's name is missing")
+    return name
+
+
+def pod_names(words: Sequence[str]) -> list[str]:
+    """Names after a resource word, as in "pods", "pod a b", "pod/a pod/b". Raises Usage: no resource is named."""
+    if words and words[0] in POD_WORDS:
+        return [pod_name(word) for word in words[1:]]
+    if words and all("/" in word for word in words):
+        return [pod_name(word) for word in words]
+    named = f"'{words[0]}': not a resource" if words else "a resource is missing"
+    raise Usage(f"{named}: podd has pods: write 'pods', 'pod NAME' or 'pod/NAME'")
+
+
+def whole_number(text: str) -> int:
+    """For argparse: 0 or more."""
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentTypeError(f"'{text}': not a whole number")
+    return int(text)
+
+
+def add_namespace_options(parser: ArgumentParser) -> None:
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="pods of all namespaces")
+
+
+def listed_namespace(options: Namespace) -> str | None:
+    """The namespace of a list: what -n names, else "default"; None (all) with -A."""
+    return None if options.all_namespaces else options.namespace or "default"
