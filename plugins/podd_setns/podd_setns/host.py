@@ -1,0 +1,211 @@
+"""What the driver reads and makes on the host itself. Everything here blocks: for worker threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+import msgspec
+
+from podd.driver.contract import ContainerStatus, Exit, Handle, Health, Observed, Owned
+from podd.driver.hookspecs import DriverPaths
+from podd.errors import Denied, NotFound, PoddError, Unavailable, Unsupported
+from podd.linux import capabilities, process
+from podd.linux.cgroup import Group, Layout, default_parent, prepare_parent
+from podd.linux.process import open_pidfd
+from podd.linux.syscalls import capget, filesystem_magic, fsopen
+from podd.model.ids import INSTANCE_ID, ContainerId, PodUid, SandboxId
+from podd.shim.files import read_json, remove_tree, unlink
+from podd.shim.plan import ContainerState
+from podd.shim.sweep import SHIM_FILE
+from podd_setns import handles, plans
+from podd_setns.config import Section
+from podd_setns.link import exit_on_disk
+
+OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
+OVERLAYFS_MAGIC = 0x794C7630
+KILL_S = 10.0
+
+
+def prepare(section: Section, paths: DriverPaths) -> Host:
+    """Check that the driver can work here, and make its directories and its parent cgroup.
+
+    Raises Denied, Unsupported, Unavailable, Conflict: it cannot, why, and what to do.
+    """
+    _check_kernel()
+    _check_rights()
+    layout = Layout.detect()
+    parent = section.cgroup_parent or default_parent(layout)
+    places = plans.Places.of(paths, parent)
+    try:
+        for directory in (places.run_dir, places.containers_dir):
+            os.makedirs(directory, 0o700, exist_ok=True)
+        _check_layers(places.containers_dir)
+        prepare_parent(layout, parent)
+    except OSError as exc:
+        raise Unavailable(f"setns: {exc.filename}: {exc.strerror}") from exc
+    process.boot_id()  # read now, so that nobody reads a file on the event loop
+    return Host(places, layout)
+
+
+def probe(unusable: PoddError | None) -> Health:
+    """What `prepare` found, and what works with less."""
+    release = os.uname().release
+    if unusable is not None:
+        return Health(usable=False, reason=unusable.message, remedy=unusable.remedy, version=f"Linux {release}")
+    layout = Layout.detect()
+    notes = [f"limits of {name}: no cgroup hierarchy has the {name} controller" for name in layout.missing]
+    if not capget().effective & capabilities.mask_of(["SYS_RESOURCE"]):
+        notes.append("oom_score_adj cannot be lowered, rlimits cannot be raised: CAP_SYS_RESOURCE is missing")
+    return Health(usable=True, version=f"Linux {release}, cgroup {layout.kind}", notes=notes)
+
+
+class Host:
+    """This driver's part of the host."""
+
+    def __init__(self, places: plans.Places, layout: Layout) -> None:
+        self.places = places
+        self.layout = layout
+
+    def group(self, sandbox_id: str) -> Group:
+        return self.layout.group(self.places.cgroup(sandbox_id))
+
+    # ---- sandboxes ---------------------------------------------------------------------------------------------------
+
+    def owned(self, driver: str) -> list[Owned]:
+        found: set[str] = set()
+        for directory in (self.places.run_dir, self.places.containers_dir, *self._groups()):
+            found.update(_instances(directory))
+        return [self._owned(driver, sandbox_id) for sandbox_id in sorted(found)]
+
+    def _groups(self) -> Iterator[str]:
+        return (f"{hierarchy.mount}/{self.places.cgroup_parent}" for hierarchy in self.layout.hierarchies)
+
+    def _owned(self, driver: str, sandbox_id: str) -> Owned:
+        meta = (self._shim_file(sandbox_id).get("sandbox") or {}).get("meta") or {}
+        uid = meta.get("uid")
+        return Owned(
+            sandbox_id=SandboxId(sandbox_id),
+            handle=self._live_handle(driver, sandbox_id),
+            pod_uid=PodUid(uid) if uid else None,
+            containers=[ContainerId(c) for c in _instances(f"{self.places.containers_dir}/{sandbox_id}")],
+        )
+
+    def _live_handle(self, driver: str, sandbox_id: str) -> Handle | None:
+        try:
+            state = self.state_of(sandbox_id)
+            os.close(open_pidfd(state.shim))
+        except (NotFound, ProcessLookupError):
+            return None
+        return handles.make(driver, sandbox_id, state)
+
+    def state_of(self, sandbox_id: str) -> handles.SandboxState:
+        """As its shim wrote it down; the shim may be dead. Raises NotFound: it wrote nothing that makes sense."""
+        known = self._shim_file(sandbox_id)
+        try:
+            shim, plan = known["shim"], known["sandbox"]
+            state = {**shim, "run_dir": plan["run_dir"], "cgroup": plan["cgroup"]}
+            return msgspec.convert(state, handles.SandboxState)
+        except (KeyError, TypeError, msgspec.ValidationError) as exc:
+            raise NotFound(f"sandbox {sandbox_id}: it has no shim") from exc
+
+    def _shim_file(self, sandbox_id: str) -> dict[str, dict[str, dict[str, str]]]:
+        return read_json(f"{self.places.sandbox_dir(sandbox_id)}/{SHIM_FILE}") or {}
+
+    def remains(self, sandbox_id: str) -> bool:
+        """Whether anything of it is on the host."""
+        return (
+            os.path.lexists(self.places.sandbox_dir(sandbox_id))
+            or os.path.lexists(f"{self.places.containers_dir}/{sandbox_id}")
+            or self.group(sandbox_id).exists()
+        )
+
+    # ---- containers --------------------------------------------------------------------------------------------------
+
+    def container_status(self, sandbox_id: str, container_id: str, state: ContainerState) -> ContainerStatus:
+        return ContainerStatus(
+            id=ContainerId(container_id),
+            state=state["state"],
+            pid=state["pid"],
+            started_at_ns=state["started_at_ns"],
+            exit=None if state["exit"] is None else plans.exit_of(state["exit"]),
+            observed=self._observed(sandbox_id, container_id, state),
+        )
+
+    def _observed(self, sandbox_id: str, container_id: str, state: ContainerState) -> Observed | None:
+        if state["pid"] is None or state["state"] == "exited":
+            return None
+        group = self.group(sandbox_id).child(container_id)
+        try:
+            if process.starttime_ticks(state["pid"]) != state["starttime_ticks"]:
+                return None
+            namespaces = process.namespaces(state["pid"])
+        except ProcessLookupError:  # it has just ended
+            return None
+        return plans.observed(namespaces, group.path, {**group.read_limits()})
+
+    def exit_of(self, sandbox_id: str, container_id: str) -> Exit:
+        """Of a container whose shim is dead. Raises NotFound: there are no remains of it."""
+        if not os.path.lexists(f"{self.places.containers_dir}/{sandbox_id}/{container_id}"):
+            raise NotFound(f"container {container_id}: it does not exist in sandbox {sandbox_id}")
+        return exit_on_disk(self.places.sandbox_dir(sandbox_id), container_id)
+
+    def remove_container(self, sandbox_id: str, container_id: str) -> None:
+        """What its shim would do, had it not died. Raises Unavailable: something is left."""
+        group = self.group(sandbox_id).child(container_id)
+        group.kill_all(KILL_S)
+        group.remove()
+        remove_tree(f"{self.places.containers_dir}/{sandbox_id}/{container_id}")
+        unlink(f"{self.places.sandbox_dir(sandbox_id)}/exits/{container_id}.json")
+
+
+def _instances(directory: str) -> list[str]:
+    """The names in a directory that are ids; none where there is no such directory."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries if INSTANCE_ID.fullmatch(entry.name))
+    return []
+
+
+def _check_kernel() -> None:
+    release = os.uname().release
+    major, minor, *_ = (int("".join(c for c in part if c.isdigit()) or 0) for part in f"{release}.0".split(".")[:2])
+    if (major, minor) < OLDEST_KERNEL:
+        raise Unsupported(
+            f"setns: this kernel is Linux {release}: {'.'.join(map(str, OLDEST_KERNEL))} is needed",
+            remedy="use a newer kernel, or another driver",
+        )
+    try:
+        os.close(fsopen("overlay"))
+    except FileNotFoundError as exc:
+        raise Unsupported("setns: this kernel has no overlay file system", remedy="modprobe overlay") from exc
+    except OSError as exc:
+        if not isinstance(exc, PermissionError):
+            raise Unsupported(f"setns: overlay file system: {exc.strerror}", remedy="modprobe overlay") from exc
+
+
+def _check_rights() -> None:
+    if os.geteuid() != 0:
+        raise Denied(
+            f"setns: podd runs as user {os.geteuid()}: namespaces and mounts need root", remedy="run podd as root"
+        )
+    needed = ("SYS_ADMIN", "NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "CHOWN", "DAC_OVERRIDE", "KILL")
+    missing = [name for name in needed if not capget().effective & capabilities.mask_of([name])]
+    if missing:
+        raise Denied(
+            f"setns: podd lacks the capabilities {', '.join(missing)}",
+            remedy="start podd with all capabilities; in a container, with --privileged",
+        )
+
+
+def _check_layers(directory: str) -> None:
+    fd = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    try:
+        magic = filesystem_magic(fd)
+    finally:
+        os.close(fd)
+    if magic == OVERLAYFS_MAGIC:
+        raise Unsupported(
+            f"setns: {directory} is on an overlay file system, which cannot hold the writable layer of another",
+            remedy="set daemon.state_dir to a directory on a disk or on a tmpfs",
+        )

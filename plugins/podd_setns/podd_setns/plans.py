@@ -1,0 +1,218 @@
+"""From what a driver is told to what a shim is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from podd.driver.contract import ContainerConfig, Exit, Limits, Observed, SandboxConfig, Security
+from podd.driver.hookspecs import DriverPaths
+from podd.errors import Invalid, Unsupported
+from podd.linux import capabilities
+from podd.model.value import Value
+from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, MountPlan, SandboxPlan, SweepPlan
+from podd_setns.config import Section
+
+ROOTFS = "rootfs:"
+
+MASKED_PROC = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+)
+MASKED_SYS = ("/sys/devices/virtual/powercap", "/sys/firmware")
+READ_ONLY_PROC = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+"""What the kernel shows of the host through a container's /proc and /sys, hidden or made read-only as the container
+engines do by agreement. Source: the defaults of containerd, CRI-O and Docker, 2025."""
+
+
+class Places(Value):
+    """Where this driver keeps things."""
+
+    run_dir: str
+    containers_dir: str
+    cgroup_parent: str
+
+    @classmethod
+    def of(cls, paths: DriverPaths, cgroup_parent: str) -> Places:
+        return cls(
+            run_dir=f"{paths.run_dir}/pods", containers_dir=f"{paths.state_dir}/containers", cgroup_parent=cgroup_parent
+        )
+
+    def sandbox_dir(self, sandbox: str) -> str:
+        return f"{self.run_dir}/{sandbox}"
+
+    def cgroup(self, sandbox: str) -> str:
+        return f"{self.cgroup_parent}/{sandbox}"
+
+    def sweep_plan(self, sandbox: str) -> SweepPlan:
+        return {
+            "id": sandbox,
+            "run_dir": self.sandbox_dir(sandbox),
+            "containers_dir": self.containers_dir,
+            "cgroup": self.cgroup(sandbox),
+            "keep_logs": True,
+        }
+
+
+def sandbox_plan(config: SandboxConfig, places: Places) -> SandboxPlan:
+    """Raises Unsupported: a namespace of a scope that is not to be had."""
+    scopes = config.namespaces
+    for name in ("net", "ipc", "uts"):
+        if getattr(scopes, name) == "container":
+            raise Unsupported(f"sandbox {config.id}: {name} namespaces of single containers: this driver shares them")
+    return {
+        "id": config.id,
+        "run_dir": places.sandbox_dir(config.id),
+        "containers_dir": places.containers_dir,
+        "cgroup": places.cgroup(config.id),
+        "limits": limits_plan(config.limits),
+        "hostname": config.hostname if scopes.uts == "pod" else "",
+        "net": "node" if scopes.net == "node" else "pod",
+        "ipc": "node" if scopes.ipc == "node" else "pod",
+        "uts": "node" if scopes.uts == "node" else "pod",
+        "pid": scopes.pid,
+        "sysctls": dict(config.sysctls),
+        "shm_size_bytes": config.shm_size_bytes,
+        "log_directory": config.log_directory,
+        "meta": {"uid": config.pod_uid, "name": config.pod_name, "namespace": config.pod_namespace},
+    }
+
+
+def container_plan(config: ContainerConfig, section: Section) -> ContainerPlan:
+    """Without its seccomp program, which is compiled elsewhere.
+
+    Raises Unsupported: an image that is no directory; Invalid: no command, an unknown capability, a NUL.
+    """
+    security = config.security
+    _refuse_nul(config)
+    return {
+        "id": config.id,
+        "name": config.name,
+        "rootfs": rootfs(config),
+        "argv": argv(config),
+        "env": list(config.env),
+        "working_dir": config.working_dir,
+        "mounts": [
+            MountPlan(
+                host_path=mount.host_path,
+                container_path=mount.container_path,
+                read_only=mount.read_only,
+                propagation=mount.propagation,
+            )
+            for mount in config.mounts
+        ],
+        "tty": config.tty,
+        "stdin": config.stdin,
+        "stdin_once": config.stdin_once,
+        "limits": limits_plan(config.limits),
+        "uid": security.uid,
+        "gid": security.gid,
+        "supplemental_groups": list(security.supplemental_groups),
+        "run_as_non_root": security.run_as_non_root,
+        "privileged": security.privileged,
+        "capabilities": _capabilities(config),
+        "no_new_privileges": security.no_new_privileges,
+        "read_only_rootfs": security.read_only_rootfs,
+        "seccomp_bpf": "",
+        "masked_paths": masked_paths(security),
+        "read_only_paths": read_only_paths(security),
+        "rlimits": {},
+        "oom_score_adj": config.oom_score_adj,
+        "log_path": config.log_path,
+        "log_max_bytes": section.log_max_bytes or config.log_max_bytes,
+        "log_max_files": section.log_max_files or config.log_max_files,
+    }
+
+
+def rootfs(config: ContainerConfig) -> str:
+    """The directory that an image "rootfs:/directory" names. That it exists is looked at by the shim."""
+    scheme, directory = config.image[: len(ROOTFS)], config.image[len(ROOTFS) :]
+    if scheme != ROOTFS:
+        raise Unsupported(
+            f"container {config.name}: image {config.image!r}: this driver runs directories, not image references",
+            remedy="use image: rootfs:/some/directory (rootfs:/ is the host's own root), or a driver that has images: "
+            "see podd-cli drivers",
+            field="image",
+            capability="images",
+        )
+    if not directory.startswith("/"):
+        raise Invalid(
+            f"container {config.name}: image {config.image!r}: {directory!r} is not an absolute path",
+            remedy="use image: rootfs:/some/directory",
+            field="image",
+        )
+    return directory
+
+
+def argv(config: ContainerConfig) -> list[str]:
+    words = [*config.command, *config.args]
+    if not words:
+        raise Invalid(
+            f"container {config.name}: no command: a directory has no entrypoint of its own",
+            remedy="set command (or args)",
+            field="command",
+        )
+    return words
+
+
+def masked_paths(security: Security) -> list[str]:
+    if security.privileged:
+        return []
+    return [*MASKED_SYS] if security.unmasked_proc else [*MASKED_PROC, *MASKED_SYS]
+
+
+def read_only_paths(security: Security) -> list[str]:
+    return [] if security.privileged or security.unmasked_proc else [*READ_ONLY_PROC]
+
+
+def limits_plan(limits: Limits) -> LimitsPlan:
+    return {
+        "cpu_quota_us": limits.cpu_quota_us,
+        "cpu_period_us": limits.cpu_period_us,
+        "cpu_shares": limits.cpu_shares,
+        "memory_bytes": limits.memory_bytes,
+        "pids": limits.pids,
+    }
+
+
+def observed(namespaces: Mapping[str, int], cgroup: str, limits: LimitsPlan) -> Observed:
+    return Observed(namespaces=namespaces, cgroup=cgroup, limits=msgspec.convert(dict(limits), Limits))
+
+
+def exit_of(record: ExitRecord) -> Exit:
+    return msgspec.convert(record, Exit)
+
+
+def _capabilities(config: ContainerConfig) -> int:
+    security = config.security
+    if security.privileged:
+        return capabilities.ALL
+    try:
+        return capabilities.granted(security.capabilities_add, security.capabilities_drop)
+    except Invalid as exc:
+        raise Invalid(f"container {config.name}: {exc.message}", remedy=exc.remedy, **exc.facts) from exc
+
+
+def _refuse_nul(config: ContainerConfig) -> None:
+    texts = {
+        "command": [*config.command, *config.args],
+        "env": [part for pair in config.env for part in pair],
+        "workingDir": [config.working_dir],
+        "image": [config.image],
+        "volumeMounts": [path for mount in config.mounts for path in (mount.host_path, mount.container_path)],
+    }
+    for field, values in texts.items():
+        if any("\0" in value for value in values):
+            raise Invalid(f"container {config.name}: {field} holds a NUL character", field=field)
+    for name, _ in config.env:
+        if not name or "=" in name:
+            raise Invalid(f"container {config.name}: env {name!r} is no name of a variable", field="env")

@@ -1,0 +1,74 @@
+"""The one zygote of a driver: started when it is needed, started again when it has died, ended with the driver."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+
+from podd.errors import Unavailable
+from podd.shim.launch import launch
+from podd.shim.wire import Descriptors
+from podd_setns.peer import Peer
+
+log = structlog.get_logger(__name__)
+
+ENDING_S = 5.0
+"""How long a zygote may take to end after its channel has closed; it takes a millisecond."""
+
+
+class Zygote:
+    """Shared by all callers; its process is a child of the daemon."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self._starting = anyio.Lock()
+        self._peer: Peer | None = None
+
+    async def start(self) -> Peer:
+        """Have it running. Raises Unavailable: it cannot be started."""
+        async with self._starting:
+            if self._peer is None or self._peer.ended.is_set():
+                try:
+                    sock, process = await anyio.to_thread.run_sync(launch)
+                except OSError as exc:
+                    raise Unavailable(f"zygote: cannot be started: {exc.filename or ''} {exc.strerror}") from exc
+                self._peer = Peer(sock, f"zygote {process.pid}", lambda _: None)
+                self._tasks.start_soon(_attend, self._peer, process)
+            return self._peer
+
+    async def call(
+        self, verb: str, args: Mapping[str, Any], fds: Sequence[int] = ()
+    ) -> tuple[dict[str, Any], Descriptors]:
+        """As Peer.call."""
+        peer = self._peer
+        if peer is None or peer.ended.is_set():
+            peer = await self.start()
+        return await peer.call(verb, args, fds)
+
+    async def restart(self) -> None:
+        """Give up on one that does not answer."""
+        if self._peer is not None:
+            await self._peer.aclose()
+
+
+async def _attend(peer: Peer, process: subprocess.Popen[bytes]) -> None:
+    """Until it has ended and is reaped."""
+    try:
+        await peer.run()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(_reap, process)
+    log.warning("zygote.died", pid=process.pid, status=process.returncode)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(ENDING_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
