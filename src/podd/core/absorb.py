@@ -120,7 +120,9 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             )
             return _start_failed(state, name, "CreateContainerError", failure, now_ns)
         case ev.ContainerExited(exit=exit):
-            return with_instance(state, name, instance=container.exited(instance, exit)), []
+            # The host's clock may have been set back since; an end in the future would hold up the next start.
+            told = replace(exit, finished_at_ns=min(exit.finished_at_ns or now_ns, now_ns))
+            return with_instance(state, name, instance=container.exited(instance, told)), []
         case ev.ContainerDestroyed(failure=None) if isinstance(instance, container.Removing):
             return with_instance(state, name, instance=_removed(instance)), []
         case ev.ContainerDestroyed(failure=failure) if isinstance(instance, container.Removing):

@@ -26,7 +26,8 @@ def put_away(member: Member) -> Member:
     """The instance that ended becomes the last one, and there is room for the next."""
     if not isinstance(member.instance, container.Exited):
         return member
-    ended = Ended(id=member.instance.id, exit=member.instance.exit)
+    gone = member.instance
+    ended = Ended(id=gone.id, attempt=gone.attempt, exit=gone.exit)
     return replace(member, instance=None, last=ended, restarts=member.restarts + 1)
 
 

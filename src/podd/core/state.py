@@ -33,6 +33,7 @@ class Ended(Value):
     """The end of an instance that was followed by another."""
 
     id: ContainerId
+    attempt: int
     exit: Exit
 
 

@@ -24,7 +24,7 @@ from podd.core import state as st
 from podd.driver.contract import Driver
 from podd.engine import recovery, select
 from podd.engine.actor import Actor, Surroundings, encode
-from podd.engine.clock import Clock, rfc3339
+from podd.engine.clock import Clock, rfc3339, since_ns
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
@@ -83,7 +83,7 @@ class Engine(Inside):
 
         admit: the plugins' word on a pod. problems: what podd copes with since before the engine.
         """
-        super().__init__(Registry(), clock)
+        super().__init__(Registry(), clock, host.log_dir)
         self._settings = settings
         self._store = store
         self._drivers = drivers
@@ -274,8 +274,8 @@ class Engine(Inside):
     def _accept(self, new: st.PodState) -> Actor:
         """From here on it exists."""
         meta = new.pod.metadata
-        actor = Actor(new, self._drivers[new.driver], self._around)
         self._store.save(new.uid, meta.namespace, meta.name, encode(new))
+        actor = Actor(new, self._drivers[new.driver], self._around)
         self._registry.add(actor)
         log.info("pod.accepted", pod=meta.name, namespace=meta.namespace, uid=new.uid, driver=new.driver)
         assert self._tasks is not None

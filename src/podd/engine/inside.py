@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import anyio
 
-from podd.core import container, sandbox
+from podd.core import container, plan, sandbox
+from podd.core.look import is_done, is_finished
 from podd.driver.contract import CanAttach, CanExec, CanInspect, CanStats, ExecRequest, Exit, Handle
 from podd.engine.actor import Actor
-from podd.engine.clock import Clock
+from podd.engine.clock import Clock, since_ns
+from podd.engine.logs import Standing, read_log
 from podd.engine.registry import Registry, view
-from podd.engine.view import Attachment, PodCgroups, PodNamespaces, PodUsage
+from podd.engine.view import Attachment, LogLine, PodCgroups, PodNamespaces, PodUsage
 from podd.errors import Conflict, Invalid, NotFound, PoddError, Unsupported
 
 T = TypeVar("T")
@@ -38,9 +40,29 @@ class Session:
 
 
 class Inside:
-    def __init__(self, registry: Registry, clock: Clock) -> None:
+    def __init__(self, registry: Registry, clock: Clock, log_dir: str) -> None:
         self._registry = registry
         self._clock = clock
+        self._log_dir = log_dir
+
+    def logs(
+        self,
+        name: str,
+        namespace: str | None,
+        container: str | None,
+        *,
+        follow: bool,
+        tail: int | None,
+        since: str | None,
+        previous: bool,
+    ) -> AsyncGenerator[Sequence[LogLine], None]:
+        actor = self._registry.find(name, namespace)
+        member = member_name(actor, container)
+        attempt = _previous(actor, member) if previous else _newest(actor, member)
+        after_ns = None if since is None else since_ns(since, self._clock.now_ns())
+        directory = f"{plan.log_directory(actor.state.pod, self._log_dir)}/{member}"
+        standing = (lambda: _standing(actor, member)) if follow and not previous else None
+        return read_log(directory, member, attempt, tail=tail, since_ns=after_ns, follow=standing)
 
     @asynccontextmanager
     async def exec(
@@ -129,6 +151,28 @@ def member_name(actor: Actor, name: str | None) -> str:
     if name not in members:
         raise NotFound(f"container {name}: pod {pod} has none such", remedy=f"it has {', '.join(members)}")
     return name
+
+
+def _newest(actor: Actor, member: str) -> int:
+    """The instance that runs or ran last; where the next one is only being made, the one before says more."""
+    found = actor.state.members[member]
+    if found.last is not None and isinstance(found.instance, container.Creating | container.Created | None):
+        return found.last.attempt
+    return found.instance.attempt if found.instance is not None else 0
+
+
+def _previous(actor: Actor, member: str) -> int:
+    last = actor.state.members[member].last
+    if last is None:
+        raise NotFound(f"container {member}: has not run before", remedy="ask without previous")
+    return last.attempt
+
+
+def _standing(actor: Actor, member: str) -> Standing:
+    found = actor.state.members[member]
+    over = actor.gone or (actor.state.sandbox is None and (is_finished(actor.state) or actor.state.goal.want != "run"))
+    done = is_done(actor.state, found) and actor.state.goal.want == "run"
+    return Standing(attempt=_newest(actor, member), over=over or done)
 
 
 def _running(actor: Actor, member: str) -> Handle:

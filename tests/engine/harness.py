@@ -1,0 +1,84 @@
+"""A podd without a kernel and without a socket: the real engine over the fake driver, started, killed and started again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+
+from podd.core import plan
+from podd.engine.clock import Clock
+from podd.engine.engine import Engine, Settings
+from podd.engine.store import Store
+from podd.engine.view import ApplyProgress, ApplyResult
+from podd.model import manifest
+from podd.testing.fake import FakeDriver, FakeHost
+
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  restartPolicy: Always
+  terminationGracePeriodSeconds: 30
+  containers:
+  - {name: a, image: "rootfs:/", command: [/bin/a]}
+  - {name: b, image: "rootfs:/", command: [/bin/b]}
+  - {name: c, image: "rootfs:/", command: [/bin/c]}
+"""
+
+
+class Crash(BaseException):
+    """podd ends here, as by SIGKILL: nothing that would run later runs."""
+
+
+@asynccontextmanager
+async def engine(
+    tmp_path: Path,
+    host: FakeHost,
+    *,
+    failpoint: Callable[[str], None] = lambda _point: None,
+    record_limit: Callable[[Store], None] = lambda _store: None,
+) -> AsyncIterator[Engine]:
+    """As the daemon would run it on the same directories and host."""
+    clock = Clock()
+    store = Store.open(str(tmp_path / "podd.db"), now_ns=clock.now_ns, failpoint=failpoint)
+    try:
+        record_limit(store)
+        async with FakeDriver(host) as driver:
+            one = Engine(
+                settings=Settings(
+                    default_driver="fake",
+                    config_file="",
+                    run_dir=str(tmp_path / "run"),
+                    state_dir=str(tmp_path / "state"),
+                    log_dir=str(tmp_path / "log"),
+                ),
+                host=plan.Host(state_dir=str(tmp_path / "state"), log_dir=str(tmp_path / "log"), memory_bytes=2**33),
+                store=store,
+                clock=clock,
+                drivers={"fake": driver},
+                broken={},
+                check=manifest.parse,
+                admit=lambda pod: pod,
+                failpoint=failpoint,
+            )
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(one.run)
+                yield one
+                tasks.cancel_scope.cancel()
+    finally:
+        store.close()
+
+
+async def apply(one: Engine, text: str = POD, *, wait: bool = True, timeout_s: int | None = None) -> ApplyResult:
+    (result,) = await one.apply(
+        text, source="pod.yaml", namespace=None, dry_run=False, wait=wait, timeout_s=timeout_s, progress=ignore
+    )
+    return result
+
+
+async def ignore(_: ApplyProgress) -> None:
+    pass
