@@ -62,7 +62,7 @@ _SIGNALS = """
     sigaction sigaltstack signal sigpending sigprocmask sigreturn sigsuspend tgkill tkill
 """
 _PROCESSES = """
-    arch_prctl arm_set_tls set_tls cacheflush breakpoint capget capset execve execveat exit exit_group fork
+    arch_prctl set_tls cacheflush breakpoint capget capset execve execveat exit exit_group fork
     futex futex_requeue futex_time64 futex_wait futex_waitv futex_wake get_robust_list get_thread_area getcpu
     getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 getpgid getpgrp getpid getppid
     getpriority getrandom getresgid getresgid32 getresuid getresuid32 getrlimit getrusage getsid gettid getuid
