@@ -268,7 +268,7 @@ class FakeEngine:
     async def cgroups(self, name: str | None, namespace: str | None) -> Sequence[PodCgroups]:
         self._note("cgroups", name=name, namespace=namespace)
         leaf = CgroupNode(
-            path="podd/p/c", name="main", limits=Limits(pids=5), usage=Usage(), processes=[(7, "sh -c x")]
+            path="podd/p/c", name="main", limits=Limits(pids=5), usage=Usage(), processes=[(7, "sh -c \udcff")]
         )
         root = CgroupNode(path="podd/p", name="p", limits=Limits(), usage=Usage(), processes=[], children=[leaf])
         return [PodCgroups(view=each, root=root) for each in self.pods.values()]

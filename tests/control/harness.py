@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,3 +104,12 @@ def call(method: str, parameters: object = None, **flags: bool) -> bytes:
 def open_descriptors() -> int:
     """Of this process: of the server and of its client."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def settled(expected: int) -> bool:
+    """Whether this process comes down to so many descriptors: the server closes in its own time."""
+    for _ in range(200):
+        if open_descriptors() <= expected:
+            return True
+        time.sleep(0.01)
+    return False

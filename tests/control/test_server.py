@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from control.harness import Running, Start, call, open_descriptors, replies, start_child, talk
+from control.harness import Running, Start, call, open_descriptors, replies, settled, start_child, talk
 from podd.control.client import Client
 from podd.control.server import Limits
 from podd.errors import Internal, NotFound, Unavailable
@@ -289,15 +289,6 @@ def test_no_descriptor_is_left(start: Start, data: bytes, count: int, leave: str
                 sock.shutdown(socket.SHUT_WR)
                 replies(sock)
     assert settled(before)
-
-
-def settled(expected: int) -> bool:
-    """Whether this process comes down to so many descriptors: the server closes in its own time."""
-    for _ in range(200):
-        if open_descriptors() <= expected:
-            return True
-        threading.Event().wait(0.01)
-    return False
 
 
 # ---- many peers

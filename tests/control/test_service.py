@@ -97,7 +97,7 @@ def test_usage_is_shown_by_container_name_and_cgroups_flat(podd: Running) -> Non
     assert usage["containers"]["main"]["pids"] == 2
     assert usage["time"] == "2017-07-14T02:40:00.000000001Z"
     assert [(node["pod"], node["depth"], node["name"]) for node in nodes[:2]] == [("web", 0, "p"), ("web", 1, "main")]
-    assert nodes[1]["processes"] == [{"pid": 7, "command": "sh -c x"}]
+    assert nodes[1]["processes"] == [{"pid": 7, "command": "sh -c \\udcff"}]
     assert (row["pod"], row["type"], row["inode"], row["members"]) == ("web", "net", 4026531840, ["main"])
 
 

@@ -30,7 +30,7 @@ _SERVICE_ERRORS: dict[str, tuple[type[PoddError], str]] = {
 
 def parameters_of(error: PoddError) -> dict[str, Any]:
     """What an io.podd error carries on the wire. Facts that are not JSON are written as text."""
-    return {"message": error.message, "remedy": error.remedy, "facts": {k: _plain(v) for k, v in error.facts.items()}}
+    return {"message": readable(error.message), "remedy": readable(error.remedy), "facts": _plain(error.facts)}
 
 
 def from_wire(name: str, parameters: Mapping[str, Any]) -> PoddError:
@@ -48,9 +48,16 @@ def from_wire(name: str, parameters: Mapping[str, Any]) -> PoddError:
     return error
 
 
+def readable(text: str) -> str:
+    """Text as JSON can carry it: bytes that Python keeps as surrogates (of a file's name, say) shown as escapes."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _plain(fact: object) -> object:
-    if fact is None or isinstance(fact, (bool, int, float, str)):
+    if fact is None or isinstance(fact, (bool, int, float)):
         return fact
+    if isinstance(fact, dict):
+        return {readable(str(key)): _plain(value) for key, value in fact.items()}
     if isinstance(fact, (list, tuple)):
         return [_plain(item) for item in fact]
-    return str(fact)
+    return readable(str(fact))

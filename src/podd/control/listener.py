@@ -13,7 +13,7 @@ from typing import Self
 
 import structlog
 
-from podd.errors import Conflict, Denied, Invalid
+from podd.errors import Conflict, Denied, Invalid, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +65,7 @@ def listen(path: str, *, group: str) -> Listener:
     path: absolute; its directory is made where it is missing (0750, the same group). group "": root alone. A group
     that does not exist leaves it to root alone too, with a warning. A socket that nobody listens on is replaced.
     Raises Conflict: another podd, or something that is no socket, is there; Denied: others may write in the directory,
-    or podd may not; Invalid: the path is too long.
+    or podd may not; Invalid: the path is too long; Unavailable.
     """
     if len(os.fsencode(path)) > _PATH_MAX:
         raise Invalid(f"{path}: longer than the {_PATH_MAX} bytes that a socket's path may have", path=path)
@@ -81,6 +81,10 @@ def listen(path: str, *, group: str) -> Listener:
             raise
     except PermissionError as exc:
         raise Denied(f"{path}: cannot make the control socket: {exc.strerror}", remedy="run podd as root") from exc
+    except OSError as exc:
+        raise Unavailable(
+            f"{path}: cannot make the control socket: {exc.strerror}", remedy="set daemon.socket"
+        ) from exc
 
 
 def _gid_of(group: str) -> int | None:

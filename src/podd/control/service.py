@@ -13,7 +13,7 @@ import podd
 from podd.control import messages as m
 from podd.control.dispatch import Context, Method, Nothing, Service
 from podd.control.engine import Engine
-from podd.control.errors import INTERFACE
+from podd.control.errors import INTERFACE, readable
 from podd.driver.contract import CgroupNode, NamespaceRow
 from podd.engine.view import ApplyProgress, DriverReport, Info, PodCgroups, PodUsage, PodView, ReloadReport
 from podd.errors import Invalid, Unavailable
@@ -257,7 +257,7 @@ def _flat(pod: PodCgroups, node: CgroupNode, depth: int) -> Iterator[m.CgroupNod
         name=node.name,
         limits=node.limits,
         usage=node.usage,
-        processes=[m.Process(pid=pid, command=command) for pid, command in node.processes],
+        processes=[m.Process(pid=pid, command=readable(command)) for pid, command in node.processes],
     )
     for child in node.children:
         yield from _flat(pod, child, depth + 1)
