@@ -157,8 +157,8 @@ class ObjectMeta(Struct):
     creation_timestamp: str | None = None
 
 
-class Pod(Struct):
-    metadata: ObjectMeta
-    spec: PodSpec
+class Pod(Struct, omit_defaults=False, kw_only=True):
     api_version: Literal["v1"] = "v1"
     kind: Literal["Pod"] = "Pod"
+    metadata: ObjectMeta
+    spec: PodSpec

@@ -1,0 +1,289 @@
+"""The table of fields against Kubernetes' published schemas, and what podd says of a manifest against the table."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import inspect
+
+from podd.errors import Invalid
+from podd.model import manifest
+from podd.model.fields import FIELDS, RESOURCES, Treatment
+from podd.model.problem import Problem
+from podd.model.suggest import present, type_of_pod
+
+Schema = dict[str, Any]
+
+SPEC = importlib.util.find_spec("kubernetes_validate")
+assert SPEC is not None, "kubernetes-validate carries the schemas: pip install podd[test]"
+assert SPEC.origin is not None
+DIRECTORIES = sorted(
+    (Path(SPEC.origin).parent / "kubernetes-json-schema").glob("v*-local"),
+    key=lambda path: [int(part) for part in path.name[1:].removesuffix("-local").split(".")],
+)
+NEWEST = DIRECTORIES[-1]
+
+OWN_FIELDS = {("ObjectMeta", "uid"), ("ObjectMeta", "creationTimestamp")}
+"""In podd's types because podd sets them; left unread in a manifest."""
+
+
+@cache
+def definitions(directory: Path) -> dict[str, Schema]:
+    """By Kubernetes' name of the type, the parts of core/v1 and meta/v1."""
+    document = json.loads((directory / "_definitions.json").read_text())
+    every = document.get("$defs") or document["definitions"]
+    wanted = ("io.k8s.api.core.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1.", "io.k8s.apimachinery.pkg.api.resource.")
+    return {name.rpartition(".")[2]: schema for name, schema in every.items() if name.startswith(wanted)}
+
+
+def ref(schema: Schema) -> str:
+    """The name of the type that it refers to, in whichever way; "" for a plain one."""
+    for part in (schema, *schema.get("allOf", []), *schema.get("anyOf", []), *schema.get("oneOf", [])):
+        if "$ref" in part:
+            return str(part["$ref"]).rpartition(".")[2]
+    return ""
+
+
+def honoured_types() -> Iterator[inspect.StructType]:
+    """Every object of podd's Pod, once."""
+    seen: dict[str, inspect.StructType] = {}
+
+    def walk(kind: inspect.Type) -> None:
+        kind = present(kind)
+        if isinstance(kind, inspect.VarTupleType):
+            walk(kind.item_type)
+        elif isinstance(kind, inspect.StructType) and seen.setdefault(kind.cls.__name__, kind) is kind:
+            for member in kind.fields:
+                walk(member.type)
+
+    walk(type_of_pod())
+    return iter(seen.values())
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
+def test_no_field_of_a_pod_is_unclassified(directory: Path) -> None:
+    """Every leaf lies at or below a row: the walk goes on below honoured objects and ends at every other row."""
+    schemas = definitions(directory)
+    missing = []
+    unseen, seen = ["Pod"], set()
+    while unseen:
+        kind = unseen.pop()
+        seen.add(kind)
+        for name, schema in schemas[kind]["properties"].items():
+            row = FIELDS[kind].get(name)
+            if row is None:
+                missing.append(f"{kind}.{name}")
+                continue
+            inner = schema.get("items", schema)
+            below = ref(inner)
+            if row.treatment is Treatment.HONOURED and schemas.get(below, {}).get("properties") and below not in seen:
+                unseen.append(below)
+    assert missing == []
+    assert seen <= set(FIELDS)
+
+
+def test_every_row_is_a_field_of_some_version() -> None:
+    for kind, rows in FIELDS.items():
+        known = {
+            name for directory in DIRECTORIES for name in definitions(directory).get(kind, {}).get("properties", {})
+        }
+        assert set(rows) - known == set(), kind
+
+
+def test_the_honoured_fields_are_those_of_podds_types() -> None:
+    types = {kind.cls.__name__: kind for kind in honoured_types()}
+    assert set(types) == set(FIELDS)
+    for name, kind in types.items():
+        honoured = {field for field, row in FIELDS[name].items() if row.treatment is Treatment.HONOURED}
+        own = {field for owner, field in OWN_FIELDS if owner == name}
+        assert {member.encode_name for member in kind.fields} - own == honoured, name
+
+
+def test_the_types_are_those_of_the_schema() -> None:
+    schemas = definitions(NEWEST)
+    for kind in honoured_types():
+        properties = schemas[kind.cls.__name__]["properties"]
+        for member in kind.fields:
+            assert json_type(present(member.type)) == schema_type(properties[member.encode_name]), member
+
+
+def json_type(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.StructType():
+            return kind.cls.__name__
+        case inspect.Metadata():
+            return "Quantity"
+        case inspect.VarTupleType(item_type=item):
+            return f"list of {json_type(item)}"
+        case inspect.DictType(value_type=value):
+            return f"map of {json_type(value)}"
+        case inspect.IntType():
+            return "integer"
+        case inspect.BoolType():
+            return "boolean"
+    return "string"
+
+
+def schema_type(schema: Schema) -> str:
+    if name := ref(schema):
+        return {"Time": "string"}.get(name, name)
+    kinds = schema.get("type", [])
+    (kind,) = {kinds} if isinstance(kinds, str) else set(kinds) - {"null"}
+    if kind == "array":
+        return f"list of {schema_type(schema['items'])}"
+    if kind == "object":
+        return f"map of {schema_type(schema['additionalProperties'])}"
+    return str(kind)
+
+
+# ---- what is said of a manifest
+
+
+def base() -> dict[str, Any]:
+    """A good pod that has every object that podd knows."""
+    profile = {"type": "RuntimeDefault"}
+    member = {
+        "name": "main",
+        "image": "rootfs:/",
+        "command": ["true"],
+        "env": [{"name": "A", "value": "x"}],
+        "ports": [{"containerPort": 80}],
+        "resources": {"limits": {"cpu": "1"}},
+        "securityContext": {"capabilities": {"add": ["KILL"]}, "seccompProfile": profile},
+        "volumeMounts": [{"name": "a", "mountPath": "/a"}],
+    }
+    context = {"seccompProfile": profile, "sysctls": [{"name": "net.core.somaxconn", "value": "1"}]}
+    spec = {
+        "containers": [member],
+        "securityContext": context,
+        "os": {"name": "linux"},
+        "resources": {"limits": {"cpu": "1"}},
+        "volumes": [{"name": "b", "hostPath": {"path": "/b"}}, {"name": "a", "emptyDir": {"medium": "Memory"}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": spec}
+
+
+PLACES: dict[str, tuple[str | int, ...]] = {
+    "Pod": (),
+    "ObjectMeta": ("metadata",),
+    "PodSpec": ("spec",),
+    "PodOS": ("spec", "os"),
+    "PodSecurityContext": ("spec", "securityContext"),
+    "Sysctl": ("spec", "securityContext", "sysctls", 0),
+    "Container": ("spec", "containers", 0),
+    "EnvVar": ("spec", "containers", 0, "env", 0),
+    "ContainerPort": ("spec", "containers", 0, "ports", 0),
+    "ResourceRequirements": ("spec", "containers", 0, "resources"),
+    "SecurityContext": ("spec", "containers", 0, "securityContext"),
+    "Capabilities": ("spec", "containers", 0, "securityContext", "capabilities"),
+    "SeccompProfile": ("spec", "containers", 0, "securityContext", "seccompProfile"),
+    "VolumeMount": ("spec", "containers", 0, "volumeMounts", 0),
+    "Volume": ("spec", "volumes", 1),
+    "HostPathVolumeSource": ("spec", "volumes", 0, "hostPath"),
+    "EmptyDirVolumeSource": ("spec", "volumes", 1, "emptyDir"),
+}
+
+
+def problems(document: dict[str, Any]) -> list[Problem]:
+    try:
+        return list(manifest.parse(json.dumps(document)).remarks)
+    except Invalid as exc:
+        found = exc.facts["problems"]
+        assert isinstance(found, list)
+        return found
+
+
+def with_field(kind: str, name: str, value: object) -> tuple[dict[str, Any], str]:
+    """A good pod but for that, and the path of it."""
+    document = base()
+    inner: Any = document
+    for part in PLACES[kind]:
+        inner = inner[part]
+    inner[name] = value
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in (*PLACES[kind], name))
+    return document, path.removeprefix(".")
+
+
+def sample(schema: Schema) -> object:
+    """Something of its type that is not empty and not harmless."""
+    kind = schema_type(schema) if not ref(schema) else ref(schema)
+    if kind.startswith("list of"):
+        return [sample(schema["items"])]
+    if kind.startswith("map of"):
+        return {"key": "value"}
+    return {"string": "else", "integer": 5, "boolean": True, "number": 1.5}.get(kind, {"key": "value"})
+
+
+ROWS = [(kind, name) for kind, rows in FIELDS.items() for name in rows]
+LEVELS = {Treatment.REFUSED: "error", Treatment.NO_EFFECT: "warning", Treatment.IGNORED: "note"}
+
+
+def test_the_base_is_good() -> None:
+    assert problems(base()) == []
+    assert set(PLACES) == set(FIELDS)
+
+
+@pytest.mark.parametrize(("kind", "name"), ROWS, ids=[f"{kind}.{name}" for kind, name in ROWS])
+def test_a_field_is_treated_as_its_row_says(kind: str, name: str) -> None:
+    row = FIELDS[kind][name]
+    schemas = [definitions(directory).get(kind, {}).get("properties", {}).get(name) for directory in DIRECTORIES]
+    value = sample([schema for schema in schemas if schema][-1])
+    if value in row.harmless:
+        value = not value
+    document, path = with_field(kind, name, value)
+    said = [(problem.level, problem.message) for problem in problems(document) if problem.path == path]
+    if row.treatment is Treatment.HONOURED:
+        assert not any(message in ("unknown field", row.note) for _, message in said)
+    elif value in row.harmless:
+        assert said == []
+    else:
+        assert [level for level, _ in said] == [LEVELS[row.treatment]]
+        assert row.note in said[0][1]
+
+
+HARMLESS = [(kind, name, value) for kind, name in ROWS for value in FIELDS[kind][name].harmless]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), HARMLESS, ids=str)
+def test_a_harmless_value_is_accepted_without_a_word(kind: str, name: str, value: object) -> None:
+    document, _ = with_field(kind, name, 0 if value == "0" else value)
+    assert problems(document) == []
+
+
+@pytest.mark.parametrize(("kind", "name"), ROWS, ids=[f"{kind}.{name}" for kind, name in ROWS])
+def test_null_is_as_if_it_were_not_there(kind: str, name: str) -> None:
+    document, path = with_field(kind, name, None)
+    required = {"apiVersion", "kind", "metadata", "spec", "containers", "name", "image", "command"}
+    required |= {"containerPort", "mountPath", "path", "type", "value", "emptyDir", "volumes"}
+    if name not in required:
+        assert problems(document) == [], path
+
+
+def test_every_resource_is_treated_as_its_row_says() -> None:
+    for name, row in RESOURCES.items():
+        document, _ = with_field("ResourceRequirements", "limits", {name: 1})
+        refused = [problem.message for problem in problems(document)]
+        assert refused == ([] if row.treatment is Treatment.HONOURED else [row.note])
+
+
+def test_the_page_shows_the_table() -> None:
+    script = Path(__file__).parents[2] / "tools" / "manifest_table.py"
+    spec = importlib.util.spec_from_file_location("manifest_table", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text() == module.page(), "run python tools/manifest_table.py"
+
+
+def test_a_value_of_every_honoured_type_can_be_written_back() -> None:
+    """What podd shows of a pod is a manifest that makes the same pod."""
+    read = manifest.parse(json.dumps(base())).pods[0]
+    assert manifest.parse(msgspec.json.encode(read)).pods[0] == read
