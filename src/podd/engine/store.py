@@ -60,7 +60,11 @@ class Store:
         self._failpoint = failpoint
         with self._translated("open"):
             self._db = connect(path)
-            self._checkpointer = connect(path, check_same_thread=False)
+            try:
+                self._checkpointer = connect(path, check_same_thread=False)
+            except BaseException:
+                self._db.close()
+                raise
 
     @classmethod
     def open(
