@@ -132,10 +132,14 @@ def quarantine(db: sqlite3.Connection, found: Quarantined) -> None:
     )
 
 
-def raise_as_podd(exc: sqlite3.Error, path: str, what: str) -> NoReturn:
-    """The one table from SQLite's errors to podd's."""
-    facts: dict[str, Any] = {"path": path, "sqlite": getattr(exc, "sqlite_errorname", "")}
+def raise_as_podd(exc: sqlite3.Error | OSError, path: str, what: str) -> NoReturn:
+    """The one table from errors of SQLite and the file system to podd's. what: was tried, as in "cannot WHAT"."""
     message = f"store: {path}: cannot {what}: {exc}"
+    writable = f"see that {path} and its directory can be written, and the kernel's log for disk errors"
+    if isinstance(exc, OSError):
+        why = (exc.strerror or str(exc)).lower()
+        raise Unavailable(f"store: {exc.filename or path}: cannot {what}: {why}", remedy=writable, path=path) from exc
+    facts: dict[str, Any] = {"path": path, "sqlite": getattr(exc, "sqlite_errorname", "")}
     match getattr(exc, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_CONSTRAINT:
             error: PoddError = Conflict(f"store: cannot {what}: another pod has this name and namespace", **facts)
@@ -145,8 +149,7 @@ def raise_as_podd(exc: sqlite3.Error, path: str, what: str) -> NoReturn:
             remedy = "restart podd: it moves the damaged file aside and keeps what can be read; the pods run on"
             error = Unavailable(message, remedy=remedy, **facts)
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_BUSY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY:
-            remedy = f"see that {path} and its directory can be written, and the kernel's log for disk errors"
-            error = Unavailable(message, remedy=remedy, **facts)
+            error = Unavailable(message, remedy=writable, **facts)
         case _:
             error = Internal(message, **facts)
     raise error from exc

@@ -51,7 +51,7 @@ def replace_if_damaged(path: str) -> Damage | None:
                 os.rename(new, path)  # a crash came between the last two steps of _replace
         reason = _what_is_wrong(path)
         return None if reason is None else _replace(path, new, reason)
-    except sqlite3.Error as exc:
+    except (sqlite3.Error, OSError) as exc:
         raise_as_podd(exc, path, "open")
 
 
