@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = config.load(args.config)
         if args.check:
-            print(f"{settings.path or 'defaults'}: good")  # noqa: T201
+            print(f"{settings.source or 'defaults'}: good")  # noqa: T201
             return 0
         if os.geteuid() != 0:
             raise Denied("podd: must run as root", remedy="use sudo, or the systemd service")
@@ -174,14 +174,14 @@ def _make_engine(
     return Engine(
         settings=Settings(
             default_driver=settings.default_driver,
-            config_file=settings.path,
+            config_file=settings.source,
             run_dir=daemon.run_dir,
             state_dir=daemon.state_dir,
             log_dir=daemon.log_dir,
         ),
         host=plan.Host(
             state_dir=daemon.state_dir,
-            log_dir=daemon.log_dir,
+            log_dir=f"{daemon.log_dir}/pods",
             memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         ),
         store=store,
@@ -205,7 +205,7 @@ class _Reloader:
         self._settings = settings
 
     def __call__(self) -> ReloadReport:
-        new = config.load(self._settings.path or None)
+        new = config.load(self._settings.source or None)
         differing = _differences(self._settings, new)
         if new.daemon.log_level != self._settings.daemon.log_level:
             log.configure(new.daemon.log_level, self._settings.daemon.log_format)

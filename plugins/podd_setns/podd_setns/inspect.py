@@ -54,13 +54,13 @@ def _overhead(shim: int) -> Usage | None:
 
 def namespaces(sandbox: Handle, containers: Sequence[Handle]) -> list[NamespaceRow]:
     """One row for each namespace that a live member is in, in a fixed order of types."""
-    members = {handle: found for handle in containers if (found := _namespaces_of(handle))}
+    members = [(handle, found) for handle in containers if (found := _namespaces_of(handle))]
     pins = _pins(handles.sandbox_state(sandbox).run_dir)
     hosts = process.namespaces(os.getpid())
     rows: list[NamespaceRow] = []
     for kind in _SHOWN:
-        for inode in sorted({found[kind] for found in members.values()} | _pinned(pins, kind)):
-            inside = [handle for handle, found in members.items() if found[kind] == inode]
+        for inode in sorted({found[kind] for _, found in members} | _pinned(pins, kind)):
+            inside = [handle for handle, found in members if found[kind] == inode]
             rows.append(_row(kind, inode, inside, pins, hosts))
     return rows
 

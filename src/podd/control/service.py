@@ -226,7 +226,7 @@ def _identity(view: PodView) -> dict[str, str]:
 
 def _usage(each: PodUsage) -> m.PodUsage:
     meta = each.view.pod.metadata
-    names = {status.container_id: status.name for status in each.view.status.container_statuses}
+    names = {status.container_id.rpartition("/")[2]: status.name for status in each.view.status.container_statuses}
     return m.PodUsage(
         name=meta.name,
         namespace=meta.namespace,
