@@ -40,12 +40,14 @@ def test_there_and_back(kind: Kind, fact: object, shown: object) -> None:
     assert (back.message, back.remedy, back.facts) == ("pod \\udcff: what: why", "do \\udcff", {"fact": shown})
 
 
-anything = st.sampled_from([None, True, 1, -1.5, "", "text", [], [[]], {}, {"": {}}, {"message": "m"}])
+anything: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 1, -1.5, "", "text", [], [[]], {}, {"": {}}, {"message": "m"}]
+)
 
 
 @given(
     st.sampled_from([*BY_NAME, "org.varlink.service.MethodNotFound", "x.y", ""]),
-    st.fixed_dictionaries({}, optional={name: anything for name in ("message", "remedy", "facts", "method")}),
+    st.fixed_dictionaries({}, optional=dict.fromkeys(("message", "remedy", "facts", "method"), anything)),
 )
 def test_no_reply_is_unreadable(name: str, parameters: dict[str, Any]) -> None:
     assert isinstance(from_wire(name, parameters), PoddError)
