@@ -59,9 +59,10 @@ class Held:
         return list(message.get("notes", [])), terminal
 
     def release(self) -> None:
-        """Let the child go. To one that has died: nothing."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._hold, RELEASE)
+        """Let the child go. To one that has gone or died: nothing."""
+        if self._hold >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._hold, RELEASE)
 
     async def executed(self) -> int:
         """CLOCK_MONOTONIC in ns right before the execve(2) that succeeded. Raises as `ready`, without reaping."""

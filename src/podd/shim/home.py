@@ -55,6 +55,7 @@ class Home:
             with suppress(PoddError, OSError):  # what is left has a shim.json, and is swept by its id
                 self.group.kill_all(KILL_S)
                 self.remove()
+                os.rmdir(self._plan["log_directory"])  # empty, or it stays
             raise
         return self.report
 

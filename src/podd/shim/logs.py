@@ -93,6 +93,8 @@ class RotatedFile:
         self._lost_lines = 0
         self._lost_bytes = 0
         self._why = ""
+        with contextlib.suppress(OSError):  # a log that stays empty exists too; the first write tells what is wrong
+            self._open()
 
     def write(self, lines: bytes, stamp: bytes) -> None:
         """Append whole lines, one write(2) unless a rotation falls in between."""

@@ -139,7 +139,7 @@ class Connection:
     exactly then. Any method may raise WireError or OSError; the connection must then be closed.
     """
 
-    __slots__ = ("_decoder", "_output", "_output_bytes", "_socket", "on_blocked")
+    __slots__ = ("_decoder", "_is_blocked", "_output", "_output_bytes", "_socket", "on_blocked")
 
     def __init__(self, sock: socket.socket, on_blocked: Callable[[bool], None] = lambda _: None) -> None:
         """sock: connected, owned by the connection from now on."""
@@ -148,6 +148,7 @@ class Connection:
         self._decoder = Decoder()
         self._output: deque[tuple[memoryview, list[int]]] = deque()
         self._output_bytes = 0
+        self._is_blocked = False
         self.on_blocked = on_blocked
 
     def fileno(self) -> int:
@@ -185,7 +186,6 @@ class Connection:
 
     def flush(self) -> None:
         """Write as much as the socket takes."""
-        was_blocked = self._output_bytes > 0
         while self._output:
             view, fds = self._output[0]
             try:
@@ -202,8 +202,9 @@ class Connection:
                 self._output[0] = (view[sent:], [])
             else:
                 self._output.popleft()
-        if was_blocked or self._output:
-            self.on_blocked(bool(self._output))
+        if self._is_blocked != bool(self._output):
+            self._is_blocked = bool(self._output)
+            self.on_blocked(self._is_blocked)
 
     def drain(self, timeout_s: float) -> None:
         """Wait until the peer has taken everything, or the time is over. Blocks."""
