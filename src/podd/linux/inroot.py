@@ -14,7 +14,7 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
-from podd.linux.syscalls import Resolve, move_mount, openat2
+from podd.linux.syscalls import PROC_MAGIC, Resolve, filesystem_magic, move_mount, openat2
 
 _INSIDE = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
 _INSIDE_PLAIN = _INSIDE | Resolve.NO_SYMLINKS
@@ -109,6 +109,9 @@ class Root:
                     child = self._plain(done)
                 else:
                     child = self._enter(parent, name, make_directory=bool(todo) or directory, mode=mode)
+                if filesystem_magic(child) == PROC_MAGIC:  # where nothing can be made, and links are more than text
+                    os.close(child)
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
                 if not stat.S_ISLNK(os.fstat(child).st_mode):
                     if name != "..":
                         done.append(name)

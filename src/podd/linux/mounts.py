@@ -22,8 +22,6 @@ from podd.linux.syscalls import (
 )
 
 NO_EXEC = MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC
-PROC_MAGIC = 0x9FA0
-DEVPTS_MAGIC = 0x1CD1
 
 
 def filesystem(fstype: str, options: Mapping[str, str] | None = None, attributes: MountAttr = MountAttr.NONE) -> int:

@@ -289,6 +289,9 @@ def close_all_but(keep: Iterable[int]) -> None:
     close_range(first, LAST_FD)
 
 
+PROC_MAGIC = 0x9FA0
+DEVPTS_MAGIC = 0x1CD1
+
 _fstatfs = _symbol("fstatfs", ctypes.c_int, _c_path)
 
 

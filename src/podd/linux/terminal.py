@@ -9,8 +9,7 @@ import stat
 import struct
 from typing import NamedTuple
 
-from podd.linux.mounts import DEVPTS_MAGIC
-from podd.linux.syscalls import Resolve, filesystem_magic, openat2
+from podd.linux.syscalls import DEVPTS_MAGIC, Resolve, filesystem_magic, openat2
 
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441

@@ -20,6 +20,7 @@ from podd.linux import mounts
 from podd.linux.cgroup import Layout
 from podd.linux.inroot import Root
 from podd.linux.syscalls import (
+    PROC_MAGIC,
     CloneFlag,
     MountAttr,
     MountFlag,
@@ -255,7 +256,7 @@ def enter_mount_namespace(root_mount: int) -> None:
 def _attach(root: Root, source: Source) -> None:
     make = root.directory if source.directory else root.file
     target = make(source.path, symlinks=source.symlinks)
-    if source.symlinks and filesystem_magic(target) == mounts.PROC_MAGIC:
+    if source.symlinks and filesystem_magic(target) == PROC_MAGIC:
         raise Invalid(f"mount {source.path}: it would cover a part of /proc", remedy="choose another mountPath")
     root.attach(source.mount, target)
 

@@ -181,8 +181,8 @@ def _sysctl_path(name: str, plan: SandboxPlan) -> str:
     Raises Invalid: the value or the name is malformed, or the sysctl is not the sandbox's to set.
     """
     value = plan["sysctls"][name]
-    separator = name[min((name.find(mark) for mark in "./" if mark in name), default=0)]
-    path = name if separator == "/" else name.translate({ord("."): "/", ord("/"): "."})
+    first, _, _ = name.partition(".")
+    path = name if "/" in first else name.translate({ord("."): "/", ord("/"): "."})
     if any(part in ("", ".", "..") for part in path.split("/")) or not path.isprintable():
         raise Invalid(f'sysctl "{name}": malformed name')
     if not value.isprintable():
