@@ -21,7 +21,8 @@ from podd.control.wire import Malformed, decode_call
 METHODS = make_service(FakeEngine())._methods
 PARAMETERS = sorted({field for method in METHODS.values() for field in method.parameters.__struct_fields__})
 ERRORS = {f"io.podd.{kind}" for kind in ("Invalid", "NotFound", "Unsupported")} | {
-    f"org.varlink.service.{name}" for name in ("InterfaceNotFound", "MethodNotFound", "InvalidParameter", "ExpectedMore")
+    f"org.varlink.service.{name}"
+    for name in ("InterfaceNotFound", "MethodNotFound", "InvalidParameter", "ExpectedMore")
 }  # fmt: skip
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
