@@ -135,6 +135,7 @@ def documents(text: str | bytes, problems: Problems) -> list[Node]:
         return []
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff")
+        decoded = _SURROGATES.sub(_joined, decoded) if decoded.lstrip().startswith("{") else decoded
         decoded.encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as exc:
         problems.add(start, (), "error", f"is not UTF-8: {exc.reason} at byte {exc.start}")
@@ -168,6 +169,14 @@ class _Open:
     node: Sequence | Mapping
     anchor: str | None
     key: Scalar | None = None
+
+
+_SURROGATES = re.compile(r"(?<!\\)((?:\\\\)*)((?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})+)")
+
+
+def _joined(found: re.Match[str]) -> str:
+    """JSON writes a character beyond 16 bits as two escapes, of which YAML knows neither."""
+    return found[1] + found[2].encode().decode("unicode-escape").encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 class _Mark(Protocol):
