@@ -22,6 +22,10 @@ Quantity = Annotated[str, msgspec.Meta(title="Quantity")]
 """An amount as written, "250m" or "1.5Gi"; a manifest may also write it as a number."""
 
 
+ROOTFS = "rootfs:"
+"""How an image begins that is a directory of the host."""
+
+
 class Struct(Value, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """Base of all manifest objects."""
 

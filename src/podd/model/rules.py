@@ -13,10 +13,9 @@ from fractions import Fraction
 from podd.model import quantity, security_rules
 from podd.model.fields import RESOURCES, Treatment
 from podd.model.ids import is_dns_label, is_dns_subdomain
-from podd.model.pod import Container, ContainerPort, ObjectMeta, Pod, PodSpec, ResourceRequirements, Volume
+from podd.model.pod import ROOTFS, Container, ContainerPort, ObjectMeta, Pod, PodSpec, ResourceRequirements, Volume
 from podd.model.problem import Path, Rules
 
-ROOTFS = "rootfs:"
 MAX_ANNOTATIONS_BYTES = 256 * 1024
 
 _LABEL_TEXT = 'lower-case letters, digits and "-", a letter or digit at both ends, at most 63 characters'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from podd.model.pod import Pod, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext
+from podd.model.pod import ROOTFS, Container, Pod, PodSecurityContext, PodSpec, SeccompProfile, SecurityContext
 from podd.model.problem import Path, Rules
 
 MAX_ID = 2**31 - 1
@@ -39,17 +39,14 @@ def check(rules: Rules, pod: Pod) -> None:
     _sysctls(rules, (*at, "sysctls"), spec)
     for number, member in enumerate(spec.containers):
         path = ("spec", "containers", number, "securityContext")
-        _container(rules, path, member.security_context, spec.security_context)
+        _container(rules, path, member.security_context)
+        _non_root(rules, path, member, spec.security_context)
     _annotations(rules, pod)
 
 
-def _container(rules: Rules, at: Path, own: SecurityContext, of_pod: PodSecurityContext) -> None:
+def _container(rules: Rules, at: Path, own: SecurityContext) -> None:
     _ids(rules, at, own)
     _seccomp(rules, (*at, "seccompProfile"), own.seccomp_profile)
-    user = own.run_as_user if own.run_as_user is not None else of_pod.run_as_user
-    non_root = own.run_as_non_root if own.run_as_non_root is not None else of_pod.run_as_non_root
-    if non_root and user == 0:
-        rules.error((*at, "runAsUser"), "is 0, and runAsNonRoot forbids root", "give another user")
     if own.privileged and own.allow_privilege_escalation is False:
         rules.error((*at, "allowPrivilegeEscalation"), "cannot be false where privileged is true")
     if own.proc_mount == "Unmasked":
@@ -59,6 +56,18 @@ def _container(rules: Rules, at: Path, own: SecurityContext, of_pod: PodSecurity
         names = getattr(own.capabilities, verb, ())
         for number, name in enumerate(names):
             _capability(rules, (*at, "capabilities", verb, number), name)
+
+
+def _non_root(rules: Rules, at: Path, container: Container, of_pod: PodSecurityContext) -> None:
+    own = container.security_context
+    non_root = own.run_as_non_root if own.run_as_non_root is not None else of_pod.run_as_non_root
+    user = own.run_as_user if own.run_as_user is not None else of_pod.run_as_user
+    if not non_root:
+        return
+    if user == 0:
+        rules.error((*at, "runAsUser"), "is 0, and runAsNonRoot forbids root", "give another user")
+    elif user is None and container.image.startswith(ROOTFS):
+        rules.error((*at, "runAsUser"), "required with runAsNonRoot: a rootfs: image runs as root")
 
 
 def _ids(rules: Rules, at: Path, context: SecurityContext | PodSecurityContext) -> None:
