@@ -293,7 +293,7 @@ class SetnsDriver:
         """Raises NotFound: it has no shim; Unavailable: it cannot be reached."""
         if state is None:
             state = await anyio.to_thread.run_sync(self._here.state_of, sandbox_id)
-        link = await anyio.to_thread.run_sync(Link.connect, sandbox_id, state.run_dir, state.shim)
+        link = await Link.connect(sandbox_id, state.run_dir, state.shim)
         self._tasks.start_soon(link.run)
         try:
             await link.refresh()

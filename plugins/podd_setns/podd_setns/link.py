@@ -61,20 +61,13 @@ class Link:
         self.peer = Peer(sock, self._name, self._on_notice)
 
     @classmethod
-    def connect(cls, sandbox: str, run_dir: str, shim: PidIdentity) -> Link:
-        """To a shim that an earlier daemon started. Blocks for as long as a local file takes.
+    async def connect(cls, sandbox: str, run_dir: str, shim: PidIdentity) -> Link:
+        """To a shim that an earlier daemon started.
 
         Raises NotFound: it is gone; Unavailable: it lives and cannot be reached.
         """
-        try:
-            pidfd = open_pidfd(shim)
-        except ProcessLookupError as exc:
-            raise NotFound(f"sandbox {sandbox}: its shim {shim.pid} is gone") from exc
-        try:
-            return cls(sandbox, run_dir, shim, pidfd, _connect(run_dir, shim))
-        except OSError as exc:
-            os.close(pidfd)
-            raise Unavailable(f"sandbox {sandbox}: shim {shim.pid}: {exc.strerror or exc}") from exc
+        pidfd, sock = await anyio.to_thread.run_sync(_open, sandbox, run_dir, shim)
+        return cls(sandbox, run_dir, shim, pidfd, sock)
 
     # ---- for callers -------------------------------------------------------------------------------------------------
 
@@ -198,6 +191,19 @@ def exit_on_disk(run_dir: str, container: str) -> Exit:
             reason="ContainerStatusUnknown",
             message="its supervisor was killed, and the container with it",
         )
+
+
+def _open(sandbox: str, run_dir: str, shim: PidIdentity) -> tuple[int, socket.socket]:
+    """Its pidfd and a connection, both owned by the caller. Raises as Link.connect."""
+    try:
+        pidfd = open_pidfd(shim)
+    except ProcessLookupError as exc:
+        raise NotFound(f"sandbox {sandbox}: its shim {shim.pid} is gone") from exc
+    try:
+        return pidfd, _connect(run_dir, shim)
+    except OSError as exc:
+        os.close(pidfd)
+        raise Unavailable(f"sandbox {sandbox}: shim {shim.pid}: {exc.strerror or exc}") from exc
 
 
 def _connect(run_dir: str, shim: PidIdentity) -> socket.socket:

@@ -1,0 +1,319 @@
+"""The driver contract's tests of optional powers: each that is declared is proved. See podd.testing.contract."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from podd.driver.contract import CanAttach, CanExec, CanInspect, CanPause, CanStats, CgroupNode, ExecRequest, Limits
+from podd.driver.plugins import missing_powers
+from podd.errors import Conflict, Invalid, NotFound
+from podd.model.ids import SandboxId
+from podd.testing.cancelling import cancelled_everywhere
+from podd.testing.lab import FOREVER, SHARED, Act, Lab, exits, needs, needs_processes
+
+STDOUT, STDERR = 1, 2
+COUNTS = Act(f"n=0; while :; do n=$((n+1)); echo $n > {SHARED}/n.new; mv {SHARED}/n.new {SHARED}/n; done")
+ECHOES = Act("while read line; do echo out:$line; echo err:$line >&2; done")
+
+
+class Powers:
+    """Mixed into DriverContract."""
+
+    async def test_what_is_declared_has_methods(self, lab: Lab) -> None:
+        assert missing_powers(lab.driver) == []
+
+    # ---- exec
+
+    async def test_exec_gives_its_exit(self: Any, lab: Lab) -> None:
+        driver = _exec_driver(self, lab)
+        made = await lab.sandbox()
+        container = await lab.started(made.handle)
+        with _output() as (read, write):
+            script = "echo $GREETING; cat; exit 7"
+            request = ExecRequest(argv=("sh", "-c", script), env=(("GREETING", "hello"),))
+            with _input(b"typed\n") as stdin:
+                exec_id, terminal = await driver.exec_start(container, request, (stdin, write, write))
+            assert terminal is None
+            ended = await driver.exec_wait(container, exec_id)
+            assert (ended.code, ended.signal) == (7, 0)
+            assert os.read(read, 100) == b"hello\ntyped\n"
+        assert (await driver.exec_wait(container, exec_id)).code == 7
+        await driver.exec_kill(container, exec_id)
+
+    async def test_exec_with_a_terminal(self: Any, lab: Lab) -> None:
+        driver = _exec_driver(self, lab)
+        made = await lab.sandbox()
+        container = await lab.started(made.handle)
+        request = ExecRequest(argv=("sh", "-c", "test -t 0 && test -t 1 && exit 7"), tty=True)
+        exec_id, terminal = await driver.exec_start(container, request, ())
+        assert terminal is not None
+        with contextlib.closing(os.fdopen(terminal, "rb", buffering=0)):
+            assert (await driver.exec_wait(container, exec_id)).code == 7
+
+    async def test_exec_that_cannot_be(self: Any, lab: Lab) -> None:
+        driver = _exec_driver(self, lab)
+        made = await lab.sandbox()
+        container = await lab.started(made.handle)
+        held = (await lab.created(made.handle)).handle
+        ended = await lab.started(made.handle, exits(0))
+        await lab.driver.wait_container(ended)
+        with _null() as null:
+            with pytest.raises(Invalid, match="no-such-command"):
+                await driver.exec_start(container, ExecRequest(argv=("no-such-command",)), (null,) * 3)
+            for one in (held, ended):
+                with pytest.raises(Conflict):
+                    await driver.exec_start(one, ExecRequest(argv=("true",)), (null,) * 3)
+        with pytest.raises(NotFound):
+            await driver.exec_wait(container, "no-such-exec")
+
+    async def test_exec_kill_and_exec_ends_with_its_container(self: Any, lab: Lab) -> None:
+        driver = _exec_driver(self, lab)
+        made = await lab.sandbox()
+        container = await lab.started(made.handle)
+        with _null() as null:
+            execs = [
+                (await driver.exec_start(container, ExecRequest(argv=("sleep", "3600")), (null,) * 3))[0]
+                for _ in range(2)
+            ]
+        await driver.exec_kill(container, execs[0])
+        assert (await driver.exec_wait(container, execs[0])).signal == 9
+        await lab.driver.signal_containers([container], 9)
+        assert (await driver.exec_wait(container, execs[1])).signal == 9
+
+    async def test_exec_cancelled_anywhere_leaves_no_descriptor(self: Any, lab: Lab) -> None:
+        driver = _exec_driver(self, lab)
+        made = await lab.sandbox()
+        container = await lab.started(made.handle)
+        request = ExecRequest(argv=("sleep", "3600"), tty=True)
+
+        async def run() -> None:
+            exec_id, terminal = await driver.exec_start(container, request, ())
+            assert terminal is not None
+            os.close(terminal)
+            await driver.exec_kill(container, exec_id)
+
+        async for _ in cancelled_everywhere(run):
+            pass
+
+    # ---- attach
+
+    async def test_attach_carries_both_streams_and_input(self: Any, lab: Lab) -> None:
+        driver = _attach_driver(self, lab)
+        made = await lab.sandbox()
+        container = (await lab.created(made.handle, ECHOES, stdin=True, stdin_once=True)).handle
+        sock = await driver.attach(container, stdin=True)
+        try:
+            await lab.driver.start_containers([container])
+            os.write(sock, _frame(0, b"hello\n"))
+            got = {STDOUT: b"", STDERR: b""}
+            with anyio.fail_after(10):
+                async for stream, payload in _frames(sock):
+                    got[stream] += payload
+                    if got == {STDOUT: b"out:hello\n", STDERR: b"err:hello\n"}:
+                        break
+                os.write(sock, _frame(0, b""))  # end of input
+                assert (await lab.driver.wait_container(container)).code == 0
+                assert [frame async for frame in _frames(sock)] == []
+        finally:
+            os.close(sock)
+
+    async def test_attach_and_detach_leave_the_container_alone(self: Any, lab: Lab) -> None:
+        driver = _attach_driver(self, lab)
+        made = await lab.sandbox()
+        container = await lab.started(made.handle, COUNTS)
+        for _ in range(3):
+            os.close(await driver.attach(container, stdin=False))
+        before = int(await lab.seen("n"))
+        await _until_more(lab, before)
+
+    # ---- pause
+
+    async def test_pause_stops_every_process_and_resume_lets_them_go_on(self: Any, lab: Lab) -> None:
+        needs(lab, "pause")
+        driver = lab.driver
+        assert isinstance(driver, CanPause)
+        made = await lab.sandbox()
+        await lab.started(made.handle, COUNTS)
+        await driver.pause(made.handle)
+        await driver.pause(made.handle)
+        assert (await lab.driver.sandbox_status(made.handle)).paused
+        if self.real_processes:
+            # Between the two there is time enough for thousands of steps.
+            before = (lab.shared / "n").read_text() if (lab.shared / "n").exists() else ""
+            await anyio.sleep(0.05)
+            assert before == ((lab.shared / "n").read_text() if (lab.shared / "n").exists() else "")
+        await driver.resume(made.handle)
+        await driver.resume(made.handle)
+        assert not (await lab.driver.sandbox_status(made.handle)).paused
+        if self.real_processes:
+            await _until_more(lab, int(before or 0))
+
+    async def test_pause_and_resume_cancelled_anywhere(self: Any, lab: Lab) -> None:
+        needs(lab, "pause")
+        driver = lab.driver
+        assert isinstance(driver, CanPause)
+        made = await lab.sandbox()
+        await lab.started(made.handle, FOREVER)
+        async for _ in cancelled_everywhere(lambda: driver.pause(made.handle)):
+            pass
+        await driver.pause(made.handle)
+        assert (await lab.driver.sandbox_status(made.handle)).paused
+        async for _ in cancelled_everywhere(lambda: driver.resume(made.handle)):
+            pass
+        await driver.resume(made.handle)
+        assert not (await lab.driver.sandbox_status(made.handle)).paused
+
+    async def test_a_paused_sandbox_can_be_destroyed(self, lab: Lab) -> None:
+        needs(lab, "pause")
+        driver = lab.driver
+        assert isinstance(driver, CanPause)
+        made = await lab.sandbox()
+        await lab.started(made.handle, FOREVER)
+        await driver.pause(made.handle)
+        await lab.driver.destroy_sandbox(SandboxId(made.handle.id))
+
+    # ---- stats
+
+    async def test_usage_counts_what_is_used(self: Any, lab: Lab) -> None:
+        needs(lab, "stats")
+        driver = lab.driver
+        assert isinstance(driver, CanStats)
+        made = await lab.sandbox(limits=Limits(pids=100))
+        busy = await lab.started(made.handle, COUNTS, limits=Limits(memory_bytes=64 << 20))
+        held = (await lab.created(made.handle)).handle
+        if self.real_processes:
+            await lab.seen("n")
+        usage = await driver.usage(made.handle, [busy, held])
+        assert set(usage.containers) == {busy.id, held.id}
+        mine = usage.containers[busy.id]
+        for value in (mine.cpu_usage_ns, mine.memory_usage_bytes, mine.memory_working_set_bytes, mine.pids):
+            assert value is not None
+        assert mine.memory_limit_bytes == 64 << 20
+        assert usage.pod.pids_limit == 100
+        assert usage.pod.pids is not None
+        assert usage.pod.pids >= 1
+        if self.real_processes:
+            assert (mine.cpu_usage_ns or 0) > 0
+            assert (usage.pod.memory_usage_bytes or 0) >= (mine.memory_usage_bytes or 0) > 0
+
+    async def test_usage_of_what_is_gone_is_not_found(self, lab: Lab) -> None:
+        needs(lab, "stats")
+        driver = lab.driver
+        assert isinstance(driver, CanStats)
+        made = await lab.sandbox()
+        await lab.driver.destroy_sandbox(SandboxId(made.handle.id))
+        with pytest.raises(NotFound):
+            await driver.usage(made.handle, [])
+
+    # ---- inspect
+
+    async def test_namespaces_and_cgroups_are_as_observed(self, lab: Lab) -> None:
+        driver = lab.driver
+        if not isinstance(driver, CanInspect):
+            pytest.skip("the driver cannot inspect")
+        made = await lab.sandbox()
+        created = [await lab.created(made.handle, limits=Limits(pids=50 + n)) for n in range(2)]
+        containers = [one.handle for one in created]
+        rows = {(row.type, row.inode): row for row in await driver.namespaces(made.handle, containers)}
+        for kind, inode in made.observed.namespaces.items():
+            assert rows[kind, inode].scope in ("pod", "node")
+        for one in created:
+            assert one.observed is not None
+            for kind in ("mnt", "pid"):
+                row = rows[kind, one.observed.namespaces[kind]]  # type: ignore[index]
+                assert (row.scope, len(row.members), bool(row.pinned_by)) == ("container", 1, True)
+        tree = await driver.cgroups(made.handle, containers)
+        assert tree.path == made.cgroup
+        limits = {node.path: node.limits.pids for node in _nodes(tree)}
+        assert [limits[one.observed.cgroup] for one in created if one.observed] == [50, 51]
+        assert {pid for node in _nodes(tree) for pid, _ in node.processes} >= {
+            (await lab.driver.container_status(one)).pid for one in containers
+        }
+
+
+def _exec_driver(contract: Any, lab: Lab) -> CanExec:
+    needs(lab, "exec")
+    needs_processes(contract)
+    assert isinstance(lab.driver, CanExec)
+    return lab.driver
+
+
+def _attach_driver(contract: Any, lab: Lab) -> CanAttach:
+    needs(lab, "attach")
+    needs_processes(contract)
+    assert isinstance(lab.driver, CanAttach)
+    return lab.driver
+
+
+def _nodes(node: CgroupNode) -> Iterator[CgroupNode]:
+    yield node
+    for child in node.children:
+        yield from _nodes(child)
+
+
+async def _until_more(lab: Lab, than: int) -> None:
+    with anyio.fail_after(10):
+        while int(await lab.seen("n")) <= than:  # noqa: ASYNC110 a process tells by a file
+            await anyio.sleep(0.002)
+
+
+# ---- descriptors -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _null() -> Iterator[int]:
+    fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[tuple[int, int]]:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        yield read, write
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+@contextlib.contextmanager
+def _input(text: bytes) -> Iterator[int]:
+    read, write = os.pipe2(os.O_CLOEXEC)
+    os.write(write, text)
+    os.close(write)
+    try:
+        yield read
+    finally:
+        os.close(read)
+
+
+def _frame(stream: int, payload: bytes) -> bytes:
+    return struct.pack(">BI", stream, len(payload)) + payload
+
+
+async def _frames(sock: int) -> AsyncIterator[tuple[int, bytes]]:
+    """What comes from an attachment, until its end."""
+    os.set_blocking(sock, False)
+    buffer = b""
+    while True:
+        while len(buffer) >= 5:
+            stream, size = struct.unpack(">BI", buffer[:5])
+            if len(buffer) < 5 + size:
+                break
+            yield stream, buffer[5 : 5 + size]
+            buffer = buffer[5 + size :]
+        await anyio.wait_readable(sock)
+        data = os.read(sock, 65536)
+        if not data:
+            return
+        buffer += data
