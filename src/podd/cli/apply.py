@@ -125,7 +125,7 @@ class Apply:
     def _fail(self, name: str, result: Json, what: str) -> None:
         why = ": ".join(filter(None, (result.get("reason"), result.get("message"))))
         where = "" if what == "refused" else f"; see 'podd-cli describe {name} -n {result['namespace']}'"
-        self._status = complain(clean(f"{name}: {what}{': ' if why else ''}{why}{where}"))
+        self._status = complain(f"{name}: {what}{': ' if why else ''}{why}{where}")
 
 
 def _refused(results: Sequence[Json]) -> bool:

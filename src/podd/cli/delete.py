@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 
 from podd.cli import manifests, orders
@@ -12,7 +13,8 @@ from podd.control.client import Client
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("words", nargs="*", metavar="pod NAME... | pod/NAME... | pods --all")
+    parser.usage = f"{parser.prog} pod NAME ... | pod/NAME ... | pods --all | -f FILE [options]"
+    parser.add_argument("words", nargs="*", metavar="pods", help="those that are named")
     manifests.add_file_option(parser, required=False)
     parser.add_argument("--all", action="store_true", help="every pod of the namespace")
     add_namespace_options(parser)
@@ -29,6 +31,8 @@ def run(options: Namespace) -> int:
     how = {**orders.stopping(options), "wait": options.wait}
     with connect(options) as podd:
         targets = _named_in_manifests(podd, options) if options.filename else _chosen(podd, options, names)
+        if not targets:
+            print("no pods", file=sys.stderr)
         order = orders.together if options.wait and len(targets) > 1 else orders.each
         return order(podd, "Delete", targets, how, _done if options.wait else _ordered)
 

@@ -19,7 +19,8 @@ LABEL_COLUMNS = 16  # the widest label of the first block and one space
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("words", nargs="+", metavar="pod NAME... | pod/NAME... | pods")
+    parser.usage = f"{parser.prog} pods | pod NAME ... | pod/NAME ... [options]"
+    parser.add_argument("words", nargs="+", metavar="pods", help="all of a namespace, or those that are named")
     add_namespace_options(parser)
 
 
@@ -90,7 +91,8 @@ def _head(pod: Json) -> Iterator[str]:
 def _sandbox(ours: Json) -> str | None:
     if not ours.get("sandboxId"):
         return None
-    again = f", replaced {ours['restarts']} times" if ours.get("restarts") else ""
+    restarts = ours.get("restarts", 0)
+    again = f", replaced {'once' if restarts == 1 else f'{restarts} times'}" if restarts else ""
     return f"{ours['sandboxId']} ({ours.get('sandboxState', 'unknown')}{again})"
 
 
@@ -108,7 +110,8 @@ def _last_start(pod: Json) -> str | None:
         return None
     took = "" if took_us is None else f", {took_us / 1000:.1f} ms after the decision"
     count = len(pod["spec"]["containers"])
-    return f"{count} released within {skew_us / 1000:.3f} ms{took}"
+    members = "1 container" if count == 1 else f"{count} containers"
+    return f"{members} released within {skew_us / 1000:.3f} ms{took}"
 
 
 # ---- containers ------------------------------------------------------------------------------------------------------
@@ -132,7 +135,8 @@ def _container(spec: Json, now: Json) -> Iterator[str]:
         if amounts := spec.get("resources", {}).get(title):
             yield f"{title.capitalize()}:"
             yield from _indented(2, _fields({name: str(amount) for name, amount in amounts.items()}, columns=0))
-    yield from _block("Environment", [f"{e['name']}:  {clean(e.get('value', ''))}" for e in spec.get("env", ())])
+    environment = {variable["name"]: variable.get("value", "") for variable in spec.get("env", ())}
+    yield from _block("Environment", list(_fields(environment, columns=0, none="")))
     yield from _block("Mounts", [_mount(mount) for mount in spec.get("volumeMounts", ())])
 
 
@@ -177,8 +181,8 @@ def _volumes(pod: Json) -> Iterator[str]:
     for volume in volumes:
         yield f"  {clean(volume['name'])}:"
         if (empty := volume.get("emptyDir")) is not None:
-            medium = "memory" if empty.get("medium") == "Memory" else "disk"
-            facts = {"Type": f"emptyDir (on {medium}, gone with the pod)", "Size Limit": empty.get("sizeLimit")}
+            medium = "in memory" if empty.get("medium") == "Memory" else "on disk"
+            facts = {"Type": f"emptyDir ({medium}, gone with the pod)", "Size Limit": empty.get("sizeLimit")}
         else:
             source = volume.get("hostPath", {})
             facts = {"Type": f"hostPath ({source.get('type') or 'anything'})", "Path": source.get("path")}
@@ -202,17 +206,17 @@ def _events(events: Sequence[Json], now: datetime) -> Iterator[str]:
 # ---- layout ----------------------------------------------------------------------------------------------------------
 
 
-def _fields(fields: Mapping[str, Any], *, columns: int = LABEL_COLUMNS) -> Iterator[str]:
-    """One labelled line each; a mapping takes a line per entry; nothing at all is shown as such.
+def _fields(fields: Mapping[str, Any], *, columns: int = LABEL_COLUMNS, none: str = NONE) -> Iterator[str]:
+    """One labelled line each; a mapping takes a line per entry, and so does each line of a text.
 
-    columns: where values begin; 0: two columns after the longest label.
+    columns: where values begin; 0: after the longest label. none: what stands for no value.
     """
     columns = columns or max(map(len, fields), default=0) + 3
     for label, value in fields.items():
         lines = [f"{k}={v}" for k, v in value.items()] if isinstance(value, Mapping) else str(value or "").split("\n")
         for number, line in enumerate(lines or [""]):
             head = f"{clean(label)}:" if number == 0 else ""
-            yield f"{head:<{columns}}{clean(line) or (NONE if number == 0 else '')}".rstrip()
+            yield f"{head:<{columns}}{clean(line) or (none if number == 0 else '')}".rstrip()
 
 
 def _block(title: str, lines: Sequence[str]) -> Iterator[str]:

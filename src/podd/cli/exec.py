@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -24,12 +24,15 @@ from podd.control.client import Client, Reply
 def arguments(parser: ArgumentParser) -> None:
     parser.usage = f"{parser.prog} [-i] [-t] [-c C] [-n NS] POD -- COMMAND [ARGUMENT ...]"
     parser.add_argument("pod", metavar="POD", help="NAME, pod/NAME, or the beginning of a uid")
+    parser.add_argument("extra", nargs="*", help=SUPPRESS)
     parser.add_argument("-c", "--container", metavar="C", help="which one, in a pod of several")
     parser.add_argument("-i", "--stdin", action="store_true", help="pass our standard input on")
     parser.add_argument("-t", "--tty", action="store_true", help="give the command a terminal")
 
 
 def run(options: Namespace) -> int:
+    if options.extra:
+        raise Usage(f"'{options.extra[0]}': write -- before the command: podd-cli exec POD -- COMMAND")
     if not options.program:
         raise Usage("a command is missing: podd-cli exec POD -- COMMAND")
     tty = options.tty

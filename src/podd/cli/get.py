@@ -20,7 +20,8 @@ WIDE = ("DRIVER", "IP", "SANDBOX")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("words", nargs="+", metavar="pods | pod NAME... | pod/NAME...")
+    parser.usage = f"{parser.prog} pods | pod NAME ... | pod/NAME ... [options]"
+    parser.add_argument("words", nargs="+", metavar="pods", help="all of a namespace, or those that are named")
     output.add_format_option(parser, "wide", "name")
     add_namespace_options(parser)
     parser.add_argument("-l", "--selector", default="", help="label selector, as in app=web,tier!=test")

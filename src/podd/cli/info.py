@@ -61,5 +61,5 @@ def _versions(options: Namespace) -> int:
         output.show(versions, options.output)
     else:
         for name, version in versions.items():
-            print(f"{name.capitalize() + ':':<9}{clean(version)}")
+            print(f"{name.capitalize()}: {clean(version)}")
     return status

@@ -8,7 +8,7 @@ from functools import partial
 from podd.cli import orders
 from podd.cli.connect import connect
 from podd.cli.status import Json, status
-from podd.cli.text import clean, complain
+from podd.cli.text import complain
 from podd.cli.words import pod_name
 
 METHODS = {"stop": "Stop", "start": "Start", "restart": "Restart", "pause": "Pause", "resume": "Resume"}
@@ -44,6 +44,6 @@ def _done(word: str, waited: bool, pod: Json) -> int:
     if waited and word in ("start", "restart") and state.get("phase") not in ("Running", "Succeeded"):
         why = f": {state['message']}" if state.get("message") else ""
         see = f"see 'podd-cli describe {name} -n {pod['metadata']['namespace']}'"
-        return complain(clean(f"{name}: not running: {status(pod)}{why}; {see}"))
+        return complain(f"{name}: not running: {status(pod)}{why}; {see}")
     print(f"{name} {ORDERED[word] if word in ORDERED and not waited else DONE[word]}", flush=True)
     return 0

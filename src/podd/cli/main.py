@@ -10,7 +10,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from typing import NoReturn, Protocol, cast
 
-from podd.cli.text import complain, discard_output
+from podd.cli.text import complain, discard_output, terminal_columns
 from podd.cli.words import EXIT_INTERRUPTED, EXIT_PIPE, Usage
 from podd.control.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from podd.errors import PoddError
@@ -38,6 +38,7 @@ COMMANDS = {  # word: its module in podd.cli, and what it does
     "completion": ("completion", "print a completion script for bash, zsh or fish"),
 }
 HIDDEN = {"__complete": "complete"}
+DEFAULT_COLUMNS = 80  # where stdout is no terminal
 TAKES_PROGRAM = ("exec", *HIDDEN)
 
 
@@ -49,6 +50,13 @@ class Command(Protocol):
     def run(self, options: Namespace) -> int:
         """The exit status. options.command is the word, for modules that serve several."""
         ...
+
+
+class Formatter(RawDescriptionHelpFormatter):
+    """Told its width, argparse does not import shutil, and all that is behind it, to find out."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=(terminal_columns() or DEFAULT_COLUMNS) - 2)
 
 
 class Parser(ArgumentParser):
@@ -96,7 +104,7 @@ def global_parser() -> Parser:
         prog="podd-cli",
         description="Run pods on this host.",
         epilog=f"commands:\n{commands}\n\n'podd-cli COMMAND --help' tells more.",
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         usage="podd-cli [options] COMMAND ...",
         allow_abbrev=False,
     )
@@ -108,10 +116,14 @@ def global_parser() -> Parser:
 
 
 def command_parser(word: str, command: Command) -> Parser:
-    summary = COMMANDS[word][1] if word in COMMANDS else None
+    _, summary = COMMANDS.get(word, ("", ""))
     parser = Parser(
-        prog=f"podd-cli {word}", description=summary and f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        prog=f"podd-cli {word}",
+        description=f"{summary[:1].upper()}{summary[1:]}.",
+        formatter_class=Formatter,
+        allow_abbrev=False,
     )
+    parser.set_defaults(command=word)
     command.arguments(parser)
     _add_global_options(parser)
     return parser

@@ -10,7 +10,7 @@ from podd.cli.status import Json
 from podd.cli.text import complain
 from podd.cli.words import whole_number
 from podd.control.client import Client
-from podd.errors import PoddError
+from podd.errors import NotFound, PoddError
 
 Target = tuple[str, str | None]
 """A pod's name or uid as it was given, and its namespace or None."""
@@ -53,11 +53,19 @@ def together(podd: Client, method: str, targets: Iterable[Target], how: Mapping[
 
     For orders that bear repeating: what was ordered is ordered still, and now the answer comes when it is done.
     """
-    ordered: list[Target] = []
+    ordered: dict[str, Json] = {}
 
     def remember(pod: Json) -> int:
-        ordered.append((pod["metadata"]["uid"], None))
+        ordered[pod["metadata"]["uid"]] = pod
         return 0
 
-    refused = each(podd, method, targets, {**how, "wait": False}, remember)
-    return each(podd, method, ordered, {**how, "wait": True}, done) or refused
+    result = each(podd, method, targets, {**how, "wait": False}, remember)
+    for uid, pod in ordered.items():
+        try:
+            pod = podd.call(method, {"name": uid, **how, "wait": True})["pod"]  # noqa: PLW2901  # as it is now
+        except PoddError as refusal:
+            if not (method == "Delete" and isinstance(refusal, NotFound)):  # else it went in the meantime: done
+                result = complain(str(refusal))
+                continue
+        result = done(pod) or result
+    return result

@@ -34,10 +34,12 @@ def width(text: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """Clean text cut to at most that many columns, with a mark where something is missing."""
+    """Clean text cut to at most that many columns, with a mark where something is missing and there is room for it."""
     if width(text) <= columns:
         return text
     mark = "…" if box_characters() else "..."
+    if columns < len(mark):
+        return ""
     kept = ""
     for c in text:
         if width(kept + c) + len(mark) > columns:
@@ -142,13 +144,16 @@ def fold(text: str, columns: int | None) -> list[str]:
 
 
 def complain(message: str, status: int = EXIT_FAILED) -> int:
-    """Say on stderr what is wrong, and return the status. What went to stdout before comes before."""
+    """Say on stderr what is wrong, and return the status. What went to stdout before comes before.
+
+    A message of several lines, as about a manifest with several mistakes, stays one.
+    """
     try:
         sys.stdout.flush()
     except OSError:
         discard_output()
     with suppress(OSError):  # where nobody is there to read it, the status tells
-        print(f"podd-cli: {message}", file=sys.stderr, flush=True)
+        print("podd-cli: " + "\n".join(map(clean, message.split("\n"))), file=sys.stderr, flush=True)
     return status
 
 

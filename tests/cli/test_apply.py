@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Run
+from cli.fake_daemon import Answer, Call, FakeDaemon, Json, Refusal
+
+
+def result(name: str, action: str = "created", phase: str = "Running", **more: object) -> Json:
+    rest = {"namespace": "default", "uid": "", "reason": "", "message": "", "warnings": []}
+    return {"name": name, "action": action, "phase": phase, **rest, **more}
+
+
+class Applied:
+    """Answers each Apply with the results that are set for its source."""
+
+    def __init__(self, daemon: FakeDaemon) -> None:
+        self.results: dict[str, list[Json]] = {}
+        daemon.answers["Apply"] = self
+
+    def __call__(self, call: Call) -> Iterator[Answer | Json]:
+        name = call.parameters["source"].rpartition("/")[2]
+        if name not in self.results:
+            raise Refusal(
+                "Invalid",
+                f"{call.parameters['source']}:3:5: spec.contianers: no such field",
+                "did you mean containers?",
+            )
+        if call.parameters["wait"]:
+            step = {
+                "name": "hello",
+                "namespace": "default",
+                "phase": "Pending",
+                "reason": "ContainerCreating",
+                "message": "",
+            }
+            yield {"progress": step}
+        yield {"results": self.results[name]}
+
+
+@pytest.fixture
+def applied(daemon: FakeDaemon) -> Applied:
+    return Applied(daemon)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pods"
+    folder.mkdir()
+    for name in ("b.yml", "a.yaml", "c.json", "notes.txt", "d.yaml.bak"):
+        (folder / name).write_text(f"# {name}")
+    return folder
+
+
+def test_what_became_of_each(run: Run, applied: Applied, daemon: FakeDaemon, tmp_path: Path) -> None:
+    (tmp_path / "pods.yaml").write_text("the text\n")
+    applied.results["pods.yaml"] = [
+        result("a"),
+        result("b", "unchanged"),
+        result("c", "replaced", warnings=["spec.nodeName: not read"]),
+    ]
+    shown = run("apply", "-f", f"{tmp_path}/pods.yaml", "-n", "web")
+    assert shown == (
+        0,
+        "pod/a created\npod/b unchanged\npod/c configured\n",
+        "warning: pod/c: spec.nodeName: not read\n",
+    )
+    asked = {"manifest": "the text\n", "source": f"{tmp_path}/pods.yaml", "namespace": "web"}
+    assert daemon.asked("Apply") == [{**asked, "wait": False, "dry_run": False}]
+
+
+def test_wait_shows_what_became_of_them(run: Run, applied: Applied, tmp_path: Path) -> None:
+    (tmp_path / "pods.yaml").write_text("")
+    why = {"reason": "CreateContainerError", "message": 'web: "nope": not found in $PATH'}
+    applied.results["pods.yaml"] = [
+        result("runs"),
+        result("ended", "unchanged", phase="Succeeded"),
+        result("broken", phase="Failed", **why),
+    ]
+    shown = run("apply", "-f", f"{tmp_path}/pods.yaml", "--wait")
+    assert shown.status == 1
+    assert shown.lines == ["pod/runs created: Running", "pod/ended unchanged: Succeeded", "pod/broken created"]
+    assert shown.err == (
+        'podd-cli: pod/broken: Failed: CreateContainerError: web: "nope": not found in $PATH; '
+        "see 'podd-cli describe pod/broken -n default'\n"
+    )
+
+
+def test_a_refused_pod_refuses_its_manifest(run: Run, applied: Applied, tmp_path: Path) -> None:
+    (tmp_path / "pods.yaml").write_text("")
+    why = {"reason": "Conflict", "message": "spec.containers: cannot be changed; delete the pod first"}
+    applied.results["pods.yaml"] = [result("a"), result("b", "refused", **why)]
+    shown = run("apply", "-f", f"{tmp_path}/pods.yaml")
+    assert (shown.status, shown.out) == (1, "")
+    assert shown.err.splitlines() == [
+        "podd-cli: pod/a: not applied: another pod of the same manifest is refused",
+        "podd-cli: pod/b: refused: Conflict: spec.containers: cannot be changed; delete the pod first",
+    ]
+    dry = run("apply", "-f", f"{tmp_path}/pods.yaml", "--dry-run")
+    assert (dry.status, dry.out) == (1, "pod/a created (dry run)\n")
+
+
+def test_a_wrong_manifest_does_not_keep_the_others_from_theirs(run: Run, applied: Applied, folder: Path) -> None:
+    applied.results |= {"b.yml": [result("b")], "c.json": [result("c")]}
+    shown = run("apply", "-f", str(folder))
+    assert (shown.status, shown.out) == (1, "pod/b created\npod/c created\n")
+    assert shown.err == (f"podd-cli: {folder}/a.yaml:3:5: spec.contianers: no such field; did you mean containers?\n")
+
+
+def test_a_folder_is_read_by_name_and_all_are_started_before_one_is_waited_for(
+    run: Run, applied: Applied, daemon: FakeDaemon, folder: Path
+) -> None:
+    applied.results |= {"a.yaml": [result("a")], "b.yml": [result("b", phase="Succeeded")], "c.json": [result("c")]}
+    shown = run("apply", "-f", str(folder), "--wait", "--timeout", "1h")
+    assert shown.lines == ["pod/a created: Running", "pod/b created: Succeeded", "pod/c created: Running"]
+    asked = daemon.asked("Apply")
+    assert [(each["source"][-6:].strip("/"), each["wait"]) for each in asked] == [
+        ("a.yaml", False),
+        ("b.yml", False),
+        ("c.json", False),
+        ("a.yaml", True),
+        ("b.yml", True),
+        ("c.json", True),
+    ]
+    assert [each["manifest"] for each in asked[:3]] == ["# a.yaml", "# b.yml", "# c.json"]
+    assert all(3590 <= each["timeout_s"] <= 3600 for each in asked[3:])
+
+
+def test_what_the_first_pass_did_is_what_is_said(run: Run, daemon: FakeDaemon, folder: Path) -> None:
+    def apply(call: Call) -> Json:
+        return {"results": [result("p", "unchanged" if call.parameters["wait"] else "created")]}
+
+    daemon.answers["Apply"] = apply
+    assert run("apply", "-f", str(folder), "--wait").lines == ["pod/p created: Running"] * 3
+
+
+def test_timeout(run: Run, daemon: FakeDaemon, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("")
+
+    def late(call: Call) -> Json:
+        raise Refusal(
+            "Unavailable", f"pod/p: not running after {call.parameters['timeout_s']} s", "it goes on starting"
+        )
+
+    daemon.answers["Apply"] = late
+    shown = run("apply", "-f", f"{tmp_path}/p.yaml", "--wait", "--timeout", "1.5")
+    assert (shown.status, shown.err) == (1, "podd-cli: pod/p: not running after 2 s; it goes on starting\n")
+
+
+def test_standard_input(run: Run, applied: Applied, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("ünï: 1".encode())))
+    applied.results["stdin"] = [result("p")]
+    assert run("apply", "-f", "-").out == "pod/p created\n"
+    assert daemon.asked("Apply")[0]["manifest"] == "ünï: 1"
+
+
+def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"a: 1\nb: \xff\xfe")
+    (tmp_path / "empty").mkdir()
+    cases = {
+        "missing.yaml": f"{tmp_path}/missing.yaml: No such file or directory",
+        "binary.yaml": f"{tmp_path}/binary.yaml:2: not UTF-8 text; is this a manifest?",
+        "empty": f"{tmp_path}/empty: no manifests in it: their names end in .yaml, .yml, .json",
+    }
+    for name, message in cases.items():
+        assert run("apply", "-f", f"{tmp_path}/{name}") == (1, "", f"podd-cli: {message}\n")
