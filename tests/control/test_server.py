@@ -184,6 +184,15 @@ def test_a_client_that_closes_ends_what_it_waited_for(podd: Running, data: bytes
     assert_served(podd)
 
 
+def test_a_client_that_closes_ends_logs_that_it_did_not_read(podd: Running) -> None:
+    podd.engine.chatter, podd.engine.payload = 10**9, "x" * 10_000
+    with podd.connect() as sock:
+        sock.sendall(call("io.podd.Logs", {"name": "web"}, more=True))
+        assert podd.engine.mark.entered.wait(5)
+        assert not podd.engine.mark.left.wait(0.1), "it waits for its reader"
+    assert podd.engine.mark.left.wait(2)
+
+
 def test_a_client_that_is_killed_ends_what_it_waited_for(podd: Running) -> None:
     script = "import sys; from podd.control.client import Client; Client(sys.argv[1]).call('Get', {'name': 'hang'})"
     with subprocess.Popen([sys.executable, "-c", script, podd.path]) as process:

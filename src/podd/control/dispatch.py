@@ -71,7 +71,7 @@ class Context:
 
 
 class Method(NamedTuple):
-    """parameters, reply: msgspec Structs, as the interface declares them.
+    """parameters: a msgspec Struct, as the interface declares them; answer's return type is the reply's.
 
     answer(context, parameters) returns the last reply. more: whether there can be others before it.
     changes: it changes something, so the log tells of it. paced: its source waits for the reader (a file, a process),
@@ -79,7 +79,6 @@ class Method(NamedTuple):
     """
 
     parameters: type[msgspec.Struct]
-    reply: type[msgspec.Struct]
     answer: Callable[[Context, Any], Awaitable[object]]
     more: More = "never"
     changes: bool = False
@@ -113,8 +112,8 @@ class Service:
         self._interfaces = {errors.SERVICE: SERVICE_DESCRIPTION, **interfaces}
         self._info = _ServiceInfo("podd", "podd", version, url, list(self._interfaces))
         self._methods = {
-            f"{errors.SERVICE}.GetInfo": Method(Nothing, _ServiceInfo, self._get_info),
-            f"{errors.SERVICE}.GetInterfaceDescription": Method(_InterfaceName, _Description, self._get_description),
+            f"{errors.SERVICE}.GetInfo": Method(Nothing, self._get_info),
+            f"{errors.SERVICE}.GetInterfaceDescription": Method(_InterfaceName, self._get_description),
             **methods,
         }
 
