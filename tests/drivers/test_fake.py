@@ -1,9 +1,10 @@
-"""The fake host and its driver, on which the engine's tests rest."""
+"""The fake host and its driver, on which the engine's tests rest: what is their own, then every driver's contract."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable, Iterator
 
 import anyio
 import pytest
@@ -21,7 +22,9 @@ from podd.driver.contract import (
 from podd.driver.plugins import missing_powers
 from podd.errors import Conflict, Invalid, NotFound, Unavailable
 from podd.model.ids import ContainerId, PodUid, SandboxId
+from podd.testing.contract import DriverContract
 from podd.testing.fake import FOREVER, FakeDriver, FakeHost, Program
+from podd.testing.lab import Act
 
 pytestmark = pytest.mark.anyio
 
@@ -282,12 +285,34 @@ class TestFaults:
         host.verify_empty()
 
     async def test_one_of_several_cannot_be_started_and_the_others_run(self, host: FakeHost) -> None:
-        host.fault("start_containers", of="pod-1/b", error=Unavailable("b: cannot be started"))
+        host.fault("start_containers", of="pod-1/b", error=Invalid("b: no such interpreter"))
         async with FakeDriver(host) as driver:
             _, created = await made(driver, "a", "b", "c")
+            started = await driver.start_containers([c.handle for c in created])
+            assert [one.error for one in started] == ["", "b: no such interpreter", ""]
+            ended = await driver.wait_container(created[1].handle)
+            assert (ended.code, ended.reason, ended.started_at_ns) == (128, "StartError", None)
+        assert host.running() == ["a", "c"]
+
+    @pytest.mark.parametrize(("leaves", "running"), [("nothing", []), ("effect", ["a", "b"])])
+    async def test_none_of_several_is_known_to_have_been_started(
+        self, host: FakeHost, leaves: str, running: list[str]
+    ) -> None:
+        host.fault("start_containers", error=Unavailable("no answer"), leaves=leaves)  # type: ignore[arg-type]
+        async with FakeDriver(host) as driver:
+            _, created = await made(driver, "a", "b")
             with pytest.raises(Unavailable):
                 await driver.start_containers([c.handle for c in created])
-        assert host.running() == ["a", "c"]
+        assert host.running() == running
+
+    async def test_a_signal_that_one_of_several_does_not_get(self, host: FakeHost) -> None:
+        host.fault("signal_containers", of="b", error=Unavailable("no answer"))
+        async with FakeDriver(host) as driver:
+            _, created = await made(driver, "a", "b")
+            await driver.start_containers([c.handle for c in created])
+            with pytest.raises(Unavailable):
+                await driver.signal_containers([c.handle for c in created], signal.SIGTERM)
+        assert host.running() == ["b"]
 
 
 async def test_the_journal_tells_calls_effects_and_times(host: FakeHost) -> None:
@@ -340,8 +365,12 @@ async def test_exec_plays_its_program_and_ends_with_its_container(host: FakeHost
             assert (await driver.exec_wait(a.handle, exec_id)).code == 1
             assert os.read(reader, 100) == b"no\n"
             top, _ = await driver.exec_start(a.handle, ExecRequest(argv=["top"]), [writer] * 3)
+            await driver.exec_kill(a.handle, top)
+            assert (await driver.exec_wait(a.handle, top)).signal == 9
+            top, _ = await driver.exec_start(a.handle, ExecRequest(argv=["top"]), [writer] * 3)
             host.kill_container(a.handle.id)
-            assert (await driver.exec_wait(a.handle, top)).code == 137
+            ended = await driver.exec_wait(a.handle, top)
+            assert (ended.code, ended.signal) == (137, 9)
         finally:
             os.close(reader)
             os.close(writer)
@@ -362,3 +391,38 @@ async def test_a_reboot_leaves_nothing(host: FakeHost) -> None:
         await made(driver, "a")
     host.reboot()
     host.verify_empty()
+
+
+class TestContract(DriverContract):
+    """The contract on the real clock, since it compares with the real time."""
+
+    real_processes = False
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    def host(self) -> Iterator[FakeHost]:
+        host = FakeHost()
+        yield host
+        assert not host.sandboxes
+
+    @pytest.fixture
+    def make_driver(self, host: FakeHost) -> Callable[[], Driver]:
+        self._host = host
+        return lambda: FakeDriver(host)
+
+    def arrange(self, config: ContainerConfig, act: Act) -> ContainerConfig:
+        self._host.programs[config.name] = Program(
+            exits_after_s=act.exits_after_s, code=act.code, ignores_term=act.ignores_term
+        )
+        return config
+
+    async def let_end(self, pid: int) -> None:
+        while any(container.pid == pid for container in self._host.containers() if container.exit is None):
+            await anyio.sleep(0.01)
+            self._host.settle()
+
+    async def lose(self, sandbox: Handle) -> None:
+        self._host.lose_sandbox(sandbox.id)

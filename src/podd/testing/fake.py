@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
 from typing import Self, TypeVar
@@ -42,7 +43,7 @@ from podd.driver.contract import (
 )
 from podd.errors import Conflict, NotFound, Unavailable
 from podd.model.ids import ContainerId, SandboxId
-from podd.testing.fakehost import FOREVER, Entry, FakeContainer, FakeHost, FakeSandbox, Fault, Program
+from podd.testing.fakehost import FOREVER, Entry, FakeContainer, FakeHost, FakeSandbox, Fault, Program, wake
 
 __all__ = ["CAPABILITIES", "FOREVER", "Entry", "FakeDriver", "FakeHost", "Fault", "Program"]
 
@@ -63,6 +64,20 @@ CAPABILITIES = Capabilities(
 AT_ONCE = Program(exits_after_s=0)
 
 
+@dataclass(eq=False)
+class _Exec:
+    container: FakeContainer
+    ends_s: float
+    code: int
+    signal: int = 0
+
+    def kill(self) -> None:
+        """End it now, if it has not ended."""
+        if self.ends_s > anyio.current_time():
+            self.ends_s, self.code, self.signal = anyio.current_time(), 137, 9
+            wake(self.container)
+
+
 class FakeDriver:
     """One life of podd on a FakeHost. Strict: a sandbox that it has not made it must `recover` before it is used."""
 
@@ -73,7 +88,7 @@ class FakeDriver:
         self._host = host
         self._entered = False
         self._taken_up: set[str] = set()
-        self._execs: dict[str, tuple[str, float, Program]] = {}
+        self._execs: dict[str, _Exec] = {}
         self._exec_ids = count(1)
 
     async def __aenter__(self) -> Self:
@@ -163,11 +178,28 @@ class FakeDriver:
         )
 
     async def start_containers(self, containers: Sequence[Handle]) -> Sequence[ContainerStarted]:
-        await self._each("start_containers", containers, self._host.release)
-        return [self._started(self._container(handle)) for handle in containers]
+        """A fault of one container is its answer's `error`; one of any is the whole call's."""
+        failed: dict[str, str] = {}
+        async with self._each("start_containers", containers) as members:
+            for container, fault in members:
+                if fault is not None and fault.error is not None and fault.of:
+                    failed[container.config.id] = str(fault.error)
+                    self._host.cannot_start(container)
+                elif fault is None or fault.leaves == "effect":
+                    self._host.release(container)
+            for _, fault in members:
+                if fault is not None and not (fault.error is not None and fault.of):
+                    await fault.happen()
+        return [self._started(self._container(handle), failed.get(handle.id, "")) for handle in containers]
 
     async def signal_containers(self, containers: Sequence[Handle], signal: int) -> None:
-        await self._each("signal_containers", containers, lambda container: self._host.signal(container, signal))
+        async with self._each("signal_containers", containers) as members:
+            for container, fault in members:
+                if fault is None or fault.leaves == "effect":
+                    self._host.signal(container, signal)
+            for _, fault in members:
+                if fault is not None:
+                    await fault.happen()
 
     async def wait_container(self, container: Handle) -> Exit:
         await self._do("wait_container", container.id, self._names(container.id), lambda: self._container(container))
@@ -214,7 +246,8 @@ class FakeDriver:
                 raise Conflict(f"container {found.config.name}: is not running")
             program = self._host.execs.get(" ".join(request.argv), AT_ONCE)
             exec_id = f"exec-{next(self._exec_ids)}"
-            self._execs[exec_id] = (container.id, anyio.current_time(), program)
+            ends_s = math.inf if program.exits_after_s is None else anyio.current_time() + program.exits_after_s
+            self._execs[exec_id] = _Exec(found, ends_s, program.code)
             self._host.effect("exec_started", container.id, found.config.name, " ".join(request.argv))
             if request.tty:
                 master, slave = os.openpty()
@@ -228,19 +261,20 @@ class FakeDriver:
 
     async def exec_wait(self, container: Handle, exec_id: str) -> Exit:
         """It ends with its container at the latest."""
-        if exec_id not in self._execs:
+        one = self._execs.get(exec_id)
+        if one is None or one.container.config.id != container.id:
             raise NotFound(f"exec {exec_id}: no such exec")
-        with anyio.move_on_after(self._exec_left_s(exec_id)) as scope:
-            await self.wait_container(container)
-        if not scope.cancelled_caught:
-            return Exit(code=137, signal=9, finished_at_ns=self._host.now_ns())
-        _, _, program = self._execs[exec_id]
-        return Exit(code=program.code, finished_at_ns=self._host.now_ns())
+        while (left_s := one.ends_s - anyio.current_time()) > 0:
+            self._host.settle()
+            if one.container.exit is not None:
+                one.kill()
+                continue
+            with anyio.move_on_after(left_s):
+                await one.container.changed.wait()
+        return Exit(code=one.code, signal=one.signal, finished_at_ns=self._host.wall_ns(one.ends_s))
 
     async def exec_kill(self, container: Handle, exec_id: str) -> None:
-        await anyio.lowlevel.checkpoint()
-        if self._exec_left_s(exec_id) > 0:
-            self._execs[exec_id] = (container.id, anyio.current_time(), Program(exits_after_s=0, code=137))
+        await self._do("exec_kill", container.id, self._names(container.id), self._execs[exec_id].kill)
 
     async def pause(self, sandbox: Handle) -> None:
         await self._do(
@@ -290,18 +324,20 @@ class FakeDriver:
             await fault.happen()
         raise AssertionError("not reached")
 
-    async def _each(self, verb: str, handles: Sequence[Handle], act: Callable[[FakeContainer], None]) -> None:
-        """A verb on several containers: those without a fault are done together, whatever the others come to."""
+    @asynccontextmanager
+    async def _each(
+        self, verb: str, handles: Sequence[Handle]
+    ) -> AsyncIterator[list[tuple[FakeContainer, Fault | None]]]:
+        """A verb on several containers: each with the failure that is to happen to it."""
         names = {handle.id: self._names(handle.id) for handle in handles}
         everyone = [name for several in names.values() for name in several]
         async with self._call(verb, ",".join(names), everyone) as faults:
-            for container in [self._container(handle) for handle in handles]:
-                fault = next((faults[name] for name in ("", *names[container.config.id]) if name in faults), None)
-                if fault is None or not fault.fails or fault.leaves == "effect":
-                    act(container)
-            for fault in faults.values():
-                if fault.fails:
-                    await fault.happen()
+            failures = {name: fault for name, fault in faults.items() if fault.fails}
+            members = [self._container(handle) for handle in handles]
+            yield [
+                (one, next((failures[name] for name in ("", *names[one.config.id]) if name in failures), None))
+                for one in members
+            ]
 
     @asynccontextmanager
     async def _call(self, verb: str, subject: str, names: Sequence[str]) -> AsyncIterator[dict[str, Fault]]:
@@ -366,22 +402,18 @@ class FakeDriver:
     def _qualified(self, sandbox: Handle, config: ContainerConfig) -> tuple[str, ...]:
         return tuple(f"{pod}/{config.name}" for pod in self._pod_of(sandbox.id))
 
-    def _started(self, container: FakeContainer) -> ContainerStarted:
+    def _started(self, container: FakeContainer, error: str) -> ContainerStarted:
         if container.started_s is None:
-            raise Conflict(f"container {container.config.name}: was ended before it was started")
+            error = error or "it was ended before it was started"
+        started_s = anyio.current_time() if container.started_s is None else container.started_s
         return ContainerStarted(
             id=container.config.id,
             pid=container.pid,
-            started_at_ns=self._host.wall_ns(container.started_s),
-            released_ns=round(container.started_s * 1e9),
+            started_at_ns=self._host.wall_ns(started_s),
+            released_ns=round(started_s * 1e9),
+            error=error,
             observed=None if self.capabilities.held_start else container.observed,
         )
-
-    def _exec_left_s(self, exec_id: str) -> float:
-        _, started_s, program = self._execs[exec_id]
-        if program.exits_after_s is None:
-            return math.inf
-        return max(0.0, started_s + program.exits_after_s - anyio.current_time())
 
 
 def _sandbox_status(box: FakeSandbox) -> SandboxStatus:

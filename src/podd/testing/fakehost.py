@@ -48,7 +48,7 @@ class Fault:
     verb: a method of the driver. of: a container's name, "pod/container", or for the verbs of a sandbox the pod's name;
     "" for any. call: which of those calls, from 1; None for every one. leaves: what has been done when it goes wrong.
     "effect" with error is a failure after the fact, with hang a lost answer; "remains" is half a thing, which `owned`
-    finds and `destroy_*` removes.
+    finds and `destroy_*` removes. With start_containers an error of one container is what its answer says of it.
     """
 
     verb: str
@@ -167,8 +167,8 @@ class FakeHost:
         for container in box.containers.values():
             if container.exit is None:
                 self._end(container, 137, signal.SIGKILL, anyio.current_time())
-            _wake(container)
-        _wake(box)
+            wake(container)
+        wake(box)
 
     def kill_container(self, container_id: str, signum: int = signal.SIGKILL, *, oom_killed: bool = False) -> None:
         """End a running container from outside."""
@@ -310,7 +310,7 @@ class FakeHost:
         del self.sandboxes[sandbox_id]
         self.effect("sandbox_removed", sandbox_id, box.config.pod_name)
         box.lost = box.lost or "destroyed"
-        _wake(box)
+        wake(box)
 
     def make_container(self, box: FakeSandbox, config: ContainerConfig, *, whole: bool = True) -> FakeContainer:
         container = box.containers.get(config.id)
@@ -339,7 +339,11 @@ class FakeHost:
             container.ends_with = (container.program.code, signal.SIGKILL if container.program.oom_killed else 0)
         self.effect("released", container.config.id, container.config.name)
         self._write_log(container)
-        _wake(container)
+        wake(container)
+
+    def cannot_start(self, container: FakeContainer) -> None:
+        """It ends without having run an instruction."""
+        self._end(container, 128, 0, anyio.current_time(), reason="StartError")
 
     def signal(self, container: FakeContainer, signum: int) -> None:
         """A frozen one hears it when it is thawed, as on a freezer of cgroup v1."""
@@ -361,7 +365,7 @@ class FakeHost:
             self._end(container, 137, signal.SIGKILL, anyio.current_time())
         del box.containers[container_id]
         self.effect("container_removed", container_id, container.config.name)
-        _wake(container)
+        wake(container)
 
     def freeze(self, box: FakeSandbox) -> None:
         if box.frozen:
@@ -370,7 +374,7 @@ class FakeHost:
         for container in box.containers.values():
             if container.running and container.ends_s is not None:
                 container.left_s, container.ends_s = container.ends_s - anyio.current_time(), None
-            _wake(container)
+            wake(container)
         self.effect("frozen", box.config.id, box.config.pod_name)
 
     def thaw(self, box: FakeSandbox) -> None:
@@ -384,7 +388,7 @@ class FakeHost:
             for signum in container.pending_signals:
                 self._deliver(container, signum)
             container.pending_signals.clear()
-            _wake(container)
+            wake(container)
 
     # ---- inside
 
@@ -402,20 +406,30 @@ class FakeHost:
                 container.ends_s = ends_s
                 container.ends_with = by_signal if program.term_code is None else (program.term_code, 0)
             self.settle()
-            _wake(container)
+            wake(container)
 
-    def _end(self, container: FakeContainer, code: int, signum: int, at_s: float, *, oom_killed: bool = False) -> None:
+    def _end(
+        self,
+        container: FakeContainer,
+        code: int,
+        signum: int,
+        at_s: float,
+        *,
+        oom_killed: bool = False,
+        reason: str = "",
+    ) -> None:
         if container.exit is not None:
             return
         container.exit = Exit(
             code=code,
             signal=signum,
             oom_killed=oom_killed,
+            reason=reason,
             started_at_ns=None if container.started_s is None else self.wall_ns(container.started_s),
             finished_at_ns=self.wall_ns(at_s),
         )
         self.effect("exited", container.config.id, container.config.name, str(code))
-        _wake(container)
+        wake(container)
 
     def _write_log(self, container: FakeContainer) -> None:
         path = container.config.log_path
@@ -460,7 +474,7 @@ class FakeHost:
                 self.violations.append(f"{pod}/{name}: has {number} live instances at {anyio.current_time():g} s")
 
 
-def _wake(thing: FakeSandbox | FakeContainer) -> None:
+def wake(thing: FakeSandbox | FakeContainer) -> None:
     """Let everyone who waits for a change look again."""
     thing.changed.set()
     thing.changed = anyio.Event()
