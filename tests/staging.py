@@ -279,3 +279,9 @@ def tree(place: Path) -> dict[str, str]:
         content = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
         found[str(path.relative_to(place))] = f"{stat.filemode(status.st_mode)} {status.st_uid} {content}"
     return found
+
+
+def mounts_below(place: Path) -> list[str]:
+    """Where something is mounted on the host at or below a directory."""
+    points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return [point for point in points if point == str(place) or point.startswith(f"{place}/")]

@@ -6,7 +6,7 @@ A detached mount is in no mount namespace and dies with its descriptor, so an er
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from podd.linux.syscalls import (
     AT_FDCWD,
@@ -29,9 +29,14 @@ def filesystem(fstype: str, options: Mapping[str, str] | None = None, attributes
 
     options: an empty value makes it a flag.
     """
+    return _create(fstype, (options or {}).items(), attributes)
+
+
+def _create(fstype: str, options: Iterable[tuple[str, str]], attributes: MountAttr) -> int:
     context = fsopen(fstype)
     try:
-        for key, value in (options or {}).items():
+        fsconfig(context, FsConfigCommand.SET_STRING, "source", fstype)  # what mount(8) and df(1) show
+        for key, value in options:
             fsconfig(context, FsConfigCommand.SET_STRING if value else FsConfigCommand.SET_FLAG, key, value or None)
         fsconfig(context, FsConfigCommand.CREATE)
         return fsmount(context, attributes)
@@ -42,20 +47,20 @@ def filesystem(fstype: str, options: Mapping[str, str] | None = None, attributes
 def overlay(lowers: Sequence[int], upper: int, work: int, attributes: MountAttr = MountAttr.NONE) -> int:
     """An overlay of directories given as descriptors, the uppermost lower first.
 
-    Descriptors and not paths: a path may hold what the option parser takes for a separator, and on kernels before 6.5
-    all options together have one page. volatile: the writable layer lives no longer than the container, so what it
-    holds need not survive a crash of the host, and unmounting need not wait for the disk.
+    Descriptors and not paths: a path may hold what the option parser takes for a separator, and an option may have
+    255 bytes, which is enough for 13 lowers. More are given one by one, which takes Linux 6.8.
+    volatile: the writable layer lives no longer than the container, so what it holds need not survive a crash of the
+    host, and unmounting need not wait for the disk.
     """
-    return filesystem(
-        "overlay",
-        {
-            "lowerdir": ":".join(f"/proc/self/fd/{fd}" for fd in lowers),
-            "upperdir": f"/proc/self/fd/{upper}",
-            "workdir": f"/proc/self/fd/{work}",
-            "volatile": "",
-        },
-        attributes,
-    )
+    paths = [f"/proc/self/fd/{fd}" for fd in lowers]
+    joined = ":".join(paths)
+    lower = [("lowerdir", joined)] if len(joined) < _OPTION_BYTES else [("lowerdir+", path) for path in paths]
+    rest = [("upperdir", f"/proc/self/fd/{upper}"), ("workdir", f"/proc/self/fd/{work}"), ("volatile", "")]
+    return _create("overlay", (*lower, *rest), attributes)
+
+
+_OPTION_BYTES = 256
+"""Of an option's value in fsconfig(2), its NUL included."""
 
 
 def tmpfs(mode: int, size_bytes: int, attributes: MountAttr = MountAttr.NONE) -> int:

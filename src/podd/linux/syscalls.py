@@ -27,10 +27,12 @@ HINTS: dict[tuple[str, int], str] = {
     ("setns", errno.EPERM): "CAP_SYS_ADMIN is missing in the namespace's user namespace",
     ("fsmount", errno.EPERM): "CAP_SYS_ADMIN is missing in the user namespace of the mount namespace",
     ("fsopen", errno.ENODEV): "the kernel has no such file system",
-    ("move_mount", errno.EINVAL): "the source is not a mount of this namespace, or the target is not in it",
-    ("move_mount", errno.ENOTDIR): "one of source and target is a directory and the other is not",
+    ("move_mount", errno.EINVAL): (
+        "one of source and target is a directory and the other is not, or one is not in this mount namespace"
+    ),
     ("openat2", errno.ELOOP): "a symbolic link stands where none is allowed",
     ("openat2", errno.EXDEV): "the path leads out of its root, or onto another mount where that is not allowed",
+    ("pivot_root", errno.EBUSY): "the new root is on the same mount as the present one",
     ("pivot_root", errno.EINVAL): "the new root is no mount point, or a mount involved is shared",
     ("seccomp", errno.EACCES): "neither no_new_privs is set nor CAP_SYS_ADMIN held",
     ("seccomp", errno.EINVAL): "the program is malformed, too long, or the kernel has no seccomp filters",
