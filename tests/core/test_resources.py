@@ -82,6 +82,10 @@ PODS: dict[str, tuple[PodSpec, Limits]] = {
         spec({"requests": {"cpu": "250m"}}, pod={"requests": {"cpu": "500m"}}),
         Limits(cpu_shares=512),
     ),
+    "no more pids than the kernel counts": (
+        spec(*[{"limits": {"podd.io/pids": "4Mi"}}] * 2),
+        Limits(cpu_shares=2, pids=4 * 2**20),
+    ),
     "pids of all members": (
         spec({"limits": {"podd.io/pids": "3"}}, {"limits": {"podd.io/pids": "4"}}),
         Limits(cpu_shares=2, pids=7),

@@ -61,6 +61,7 @@ GOOD = {
     "labels": check(meta={"labels": {"app": "", "a.example/B_c.d": "x-Y_z.0", "k" * 63: "v" * 63}}),
     "annotations": check(meta={"annotations": {"UPPER.example/x": "anything\n\u2603", "y": ""}}),
     "annotations of the largest size": check(meta={"annotations": {"k": "v" * (256 * 1024 - 1)}}),
+    "the most processes": member(resources={"limits": {"podd.io/pids": 4194304}}),
     "grace of nothing": check({"terminationGracePeriodSeconds": 0}),
     "a hostname": check({"hostname": LONG}),
     "a driver": check({"runtimeClassName": "runc"}),
@@ -181,9 +182,22 @@ BAD: dict[str, tuple[tuple[Found, Found], str, str]] = {
     "grace": (
         check({"terminationGracePeriodSeconds": -1}),
         "spec.terminationGracePeriodSeconds",
-        "must not be negative",
+        "-1 is not between 0 and",
     ),
     "windows": (check({"os": {"name": "windows"}}), "spec.os.name", '"windows" is not one of "linux"'),
+    "grace of ages": (
+        check({"terminationGracePeriodSeconds": 2**31}),
+        "spec.terminationGracePeriodSeconds",
+        "2147483648 is not between 0 and 2147483647",
+    ),
+    **{
+        f"{number} processes": (
+            member(resources={"limits": {"podd.io/pids": number}}),
+            f"{C0}.resources.limits[podd.io/pids]",
+            f"{number} is not between 1 and 4194304",
+        )
+        for number in ("0", "0.5", "4194305", "1Gi")
+    },
     "two process namespaces": (
         check({"hostPID": True, "shareProcessNamespace": True}),
         "spec.shareProcessNamespace",

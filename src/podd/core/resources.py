@@ -12,13 +12,13 @@ from math import ceil
 from typing import Literal
 
 from podd.driver.contract import Limits
-from podd.model.pod import Container, PodSpec, ResourceRequirements
+from podd.model.pod import MAX_PIDS, PIDS, Container, PodSpec, ResourceRequirements
 from podd.model.quantity import parse
 
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 Amounts = Mapping[str, Fraction]
 
-CPU, MEMORY, PIDS = "cpu", "memory", "podd.io/pids"
+CPU, MEMORY = "cpu", "memory"
 
 CPU_PERIOD_US = 100_000
 MIN_CPU_QUOTA_US = 1000  # the kernel's least
@@ -77,7 +77,7 @@ def _limits(limits: Amounts, requests: Amounts) -> Limits:
         cpu_period_us=CPU_PERIOD_US,
         cpu_shares=_shares(requests.get(CPU, Fraction(0))),
         memory_bytes=ceil(memory) if memory else None,
-        pids=ceil(pids) if pids else None,
+        pids=min(ceil(pids), MAX_PIDS) if pids else None,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from podd.model.pod import PIDS
 from podd.model.value import Value
 
 
@@ -264,7 +265,7 @@ FIELDS: dict[str, dict[str, Field]] = {
 RESOURCES: dict[str, Field] = {
     "cpu": _honoured(),
     "memory": _honoured(),
-    "podd.io/pids": _honoured("podd's own: how many processes"),
+    PIDS: _honoured("podd's own: how many processes"),
     "ephemeral-storage": _not_yet("limit what a container writes to disk"),
 }
 """By resource name. One that is not here is refused: podd has no device plugins."""

@@ -25,6 +25,10 @@ Quantity = Annotated[str, msgspec.Meta(title="Quantity")]
 ROOTFS = "rootfs:"
 """How an image begins that is a directory of the host."""
 
+PIDS = "podd.io/pids"
+"""podd's own resource: how many processes."""
+MAX_PIDS = 4 * 1024 * 1024  # the kernel's PID_MAX_LIMIT
+
 
 class Struct(Value, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
     """Base of all manifest objects."""

@@ -13,10 +13,22 @@ from fractions import Fraction
 from podd.model import quantity, security_rules
 from podd.model.fields import RESOURCES, Treatment
 from podd.model.ids import is_dns_label, is_dns_subdomain
-from podd.model.pod import ROOTFS, Container, ContainerPort, ObjectMeta, Pod, PodSpec, ResourceRequirements, Volume
+from podd.model.pod import (
+    MAX_PIDS,
+    PIDS,
+    ROOTFS,
+    Container,
+    ContainerPort,
+    ObjectMeta,
+    Pod,
+    PodSpec,
+    ResourceRequirements,
+    Volume,
+)
 from podd.model.problem import Path, Rules
 
 MAX_ANNOTATIONS_BYTES = 256 * 1024
+MAX_GRACE_S = 2**31 - 1  # 68 years, within what every timer takes
 
 _LABEL_TEXT = 'lower-case letters, digits and "-", a letter or digit at both ends, at most 63 characters'
 _SUBDOMAIN_TEXT = 'lower-case letters, digits, "-" and ".", a letter or digit at both ends, at most 253 characters'
@@ -75,8 +87,9 @@ def _spec(rules: Rules, spec: PodSpec) -> None:
     at: Path = ("spec",)
     if not spec.containers:
         rules.error((*at, "containers"), "at least one container is required")
-    if spec.termination_grace_period_seconds < 0:
-        rules.error((*at, "terminationGracePeriodSeconds"), "must not be negative")
+    if not 0 <= spec.termination_grace_period_seconds <= MAX_GRACE_S:
+        message = f"{spec.termination_grace_period_seconds} is not between 0 and {MAX_GRACE_S}"
+        rules.error((*at, "terminationGracePeriodSeconds"), message)
     if spec.hostname and not is_dns_label(spec.hostname):
         rules.error((*at, "hostname"), f'"{spec.hostname}" is not an RFC 1123 label', _LABEL_TEXT)
     if spec.hostname and spec.host_network:
@@ -234,7 +247,9 @@ def _resource(rules: Rules, at: Path, name: str, text: str) -> Fraction | None:
     amount = _amount(rules, at, text)
     if amount is None:
         return None
-    if name != "cpu" and amount.denominator != 1:
+    if name == PIDS and not 1 <= amount <= MAX_PIDS:
+        rules.error(at, f"{text} is not between 1 and {MAX_PIDS}")
+    elif name != "cpu" and amount.denominator != 1:
         _fraction(rules, at, text)
     return amount
 
