@@ -43,7 +43,8 @@ from podd.driver.contract import (
 )
 from podd.errors import Conflict, NotFound, Unavailable
 from podd.model.ids import ContainerId, SandboxId
-from podd.testing.fakehost import FOREVER, Entry, FakeContainer, FakeHost, FakeSandbox, Fault, Program, wake
+from podd.testing.fakehost import FakeContainer, FakeHost, FakeSandbox, wake
+from podd.testing.fakescript import FOREVER, Entry, Fault, Program
 
 __all__ = ["CAPABILITIES", "FOREVER", "Entry", "FakeDriver", "FakeHost", "Fault", "Program"]
 
