@@ -42,8 +42,8 @@ class Running:
     def connect(self) -> socket.socket:
         """A bare connection, for what no client would send."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(10)
         sock.connect(self.path)
+        sock.settimeout(10)
         return sock
 
 

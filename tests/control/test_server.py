@@ -337,10 +337,10 @@ def test_ten_thousand_watchers_of_one_process(podd: Running, crowd: list[socket.
         crowd.append(podd.connect())
         with contextlib.suppress(BrokenPipeError):
             crowd[-1].sendall(call("io.podd.Watch", more=True))
-    for sock in crowd[:200]:
+    for sock in crowd[:150]:
         assert b'"type":"ADDED"' in sock.recv(1000), "a newcomer does not cost its own process a call"
-    (told,) = replies(crowd[-1])
-    assert told["error"] == "io.podd.Unavailable"
+    told = [sock for sock in crowd[5000:5100] if b'"error":"io.podd.Unavailable"' in sock.recv(1000)]
+    assert len(told) >= 99  # one of them may have been the last to be let in
     assert list_from_another_process(podd.path) == 2
 
 

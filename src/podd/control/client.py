@@ -16,6 +16,7 @@ import json
 import os
 import socket
 import stat
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -23,6 +24,7 @@ from typing import Any, NamedTuple, Self
 from podd.control.errors import INTERFACE, from_wire
 from podd.errors import Denied, PoddError, Unavailable
 
+_CONNECT_S = 10
 _CHUNK = 256 * 1024
 _INT_SIZE = array.array("i").itemsize
 _ANCILLARY_BYTES = socket.CMSG_SPACE(16 * _INT_SIZE)
@@ -45,12 +47,14 @@ class Client:
         """
         self._path = path
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.settimeout(timeout_s)
         try:
+            # A connect with Python's timeout does not wait at all for room in the backlog; this one does.
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _CONNECT_S, 0))
             self._sock.connect(path)
         except OSError as exc:
             self._sock.close()
             raise _no_connection(path, exc) from exc
+        self._sock.settimeout(timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -177,6 +181,8 @@ def _no_connection(path: str, exc: OSError) -> PoddError:
         return Unavailable(f"{path}: nobody listens: podd has ended and left its socket", remedy="start podd")
     if isinstance(exc, PermissionError):
         return Denied(f"{path}: permission denied", remedy=f"run as root{_or_as_member(path)}")
+    if isinstance(exc, BlockingIOError):
+        return Unavailable(f"{path}: not let in within {_CONNECT_S} s: too many wait", remedy="try again later")
     return Unavailable(f"{path}: {exc.strerror or exc}", remedy=_WHICH_SOCKET)
 
 

@@ -26,7 +26,7 @@ __all__ = ["Limits", "Service", "raise_descriptor_limit", "serve"]
 
 log = structlog.get_logger(__name__)
 
-_ACCEPT_BURST = 32
+_ACCEPT_BURST = 8  # few, so that those who were let in are heard before they may have to give way
 
 
 def raise_descriptor_limit() -> tuple[int, int]:
