@@ -50,8 +50,8 @@ class Zygote:
             peer = await self.start()
         return await peer.call(verb, args, fds)
 
-    async def restart(self) -> None:
-        """Give up on one that does not answer."""
+    async def give_up(self) -> None:
+        """End one that does not answer; the next call starts another."""
         if self._peer is not None:
             await self._peer.aclose()
 

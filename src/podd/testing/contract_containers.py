@@ -13,7 +13,7 @@ import anyio
 import msgspec
 import pytest
 
-from podd.driver.contract import ContainerStarted, Exit, Handle, Limits, NamespaceScopes
+from podd.driver.contract import ContainerStarted, Exit, Handle, Limits, NamespaceScopes, Scope
 from podd.errors import Invalid, NotFound
 from podd.model.ids import ContainerId, SandboxId
 from podd.testing.cancelling import cancelled_everywhere
@@ -189,7 +189,7 @@ class Containers:
 
     async def test_sigkill_ends_every_process_of_the_container(self: Any, lab: Lab) -> None:
         needs_processes(self)
-        for scope in ["container", *(["pod"] if lab.driver.capabilities.pid_pod else [])]:
+        for scope in _pid_scopes(lab):
             made = await lab.sandbox(namespaces=NamespaceScopes(pid=scope))
             handle = await lab.started(made.handle, Act(_daemonize(f"{SHARED}/{scope}") + "exec sleep 3600"))
             inode = int(await lab.seen(scope))
@@ -312,13 +312,17 @@ class Containers:
 
     async def test_destroy_sandbox_ends_what_has_daemonized(self: Any, lab: Lab) -> None:
         needs_processes(self)
-        for scope in ["container", *(["pod"] if lab.driver.capabilities.pid_pod else [])]:
+        for scope in _pid_scopes(lab):
             made = await lab.sandbox(namespaces=NamespaceScopes(pid=scope))
             await lab.started(made.handle, Act("trap '' TERM; " + _daemonize(f"{SHARED}/{scope}") + "exec sleep 3600"))
             inode = int(await lab.seen(scope))
             assert _holds(inode)
             await lab.driver.destroy_sandbox(SandboxId(made.handle.id))
             assert not _holds(inode)
+
+
+def _pid_scopes(lab: Lab) -> list[Scope]:
+    return ["container", "pod"] if lab.driver.capabilities.pid_pod else ["container"]
 
 
 def _daemonize(note: str) -> str:

@@ -221,13 +221,13 @@ class Powers:
         made = await lab.sandbox()
         created = [await lab.created(made.handle, limits=Limits(pids=50 + n)) for n in range(2)]
         containers = [one.handle for one in created]
-        rows = {(row.type, row.inode): row for row in await driver.namespaces(made.handle, containers)}
+        rows = {(str(row.type), row.inode): row for row in await driver.namespaces(made.handle, containers)}
         for kind, inode in made.observed.namespaces.items():
             assert rows[kind, inode].scope in ("pod", "node")
         for one in created:
             assert one.observed is not None
             for kind in ("mnt", "pid"):
-                row = rows[kind, one.observed.namespaces[kind]]  # type: ignore[index]
+                row = rows[kind, one.observed.namespaces[kind]]
                 assert (row.scope, len(row.members), bool(row.pinned_by)) == ("container", 1, True)
         tree = await driver.cgroups(made.handle, containers)
         assert tree.path == made.cgroup
