@@ -113,7 +113,8 @@ def turn(inlets: Sequence[Inlet], until: int | None = None) -> bool:
     for inlet in waiting:
         if ready.get(inlet.descriptor, 0) & ~select.POLLOUT:
             inlet.read()
-        if inlet.outlets and all(outlet.gone for outlet in inlet.outlets):
+    for inlet in inlets:
+        if all(outlet.gone for outlet in inlet.outlets):
             inlet.close()
     return until in ready
 
