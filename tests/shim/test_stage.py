@@ -69,12 +69,13 @@ def test_held_dies_when_the_supervisor_lets_go_of_it(pod: Pod) -> None:
     assert child.read_output() == ""
 
 
-def test_dies_with_its_supervisor(pod: Pod) -> None:
+@pytest.mark.parametrize("uid", [0, 1234])
+def test_dies_with_its_supervisor(pod: Pod, uid: int) -> None:
     """A process in between plays the supervisor and is killed; the container must not survive it."""
     told, tell = os.pipe()
     supervisor = os.fork()
     if supervisor == 0:
-        child = pod.hold(["/bin/sh", "-c", "while :; do read forever; done"], tty=True)
+        child = pod.hold(["/bin/sh", "-c", "while :; do read forever; done"], tty=True, uid=uid)
         child.release()
         os.write(tell, b"%d\n" % child.pid)
         signal.pause()
@@ -236,6 +237,35 @@ def test_propagation(pod: Pod, tmp_path: Path, propagation: str, seen: str) -> N
         umount2(str(source), UmountFlag.DETACH)
 
 
+@pytest.mark.parametrize("propagation", ["host-to-container", "bidirectional"])
+def test_propagation_from_a_private_mount_is_refused(pod: Pod, tmp_path: Path, propagation: str) -> None:
+    source = tmp_path / "private"
+    source.mkdir()
+    mount(str(source), str(source), None, MountFlag.BIND)
+    mount("none", str(source), None, MountFlag.PRIVATE)
+    try:
+        run = pod.run("true", mounts=[volume(source, "/vol", propagation=propagation)])
+    finally:
+        umount2(str(source), UmountFlag.DETACH)
+    assert run.kind == "Invalid"
+    assert f"volume mount /vol: propagation {propagation}: {source} is on a private mount" in run.error
+
+
+def test_bidirectional_propagation(pod: Pod, tmp_path: Path) -> None:
+    source = tmp_path / "shared"
+    (source / "sub").mkdir(parents=True)
+    mount(str(source), str(source), None, MountFlag.BIND)
+    mount("none", str(source), None, MountFlag.SHARED)
+    try:
+        changes: dict[str, Any] = {"privileged": True, "capabilities": capabilities.bounding_set()}
+        mounts = [volume(source, "/vol", propagation="bidirectional")]
+        assert pod.sh("mount -t tmpfs none /vol/sub && touch /vol/sub/made", mounts=mounts, **changes).status == 0
+        assert os.listdir(source / "sub") == ["made"]
+        umount2(str(source / "sub"), UmountFlag.DETACH)
+    finally:
+        umount2(str(source), UmountFlag.DETACH)
+
+
 def test_files_of_the_pod_in_etc(pod: Pod) -> None:
     etc = Path(pod.plan["run_dir"], "etc")
     etc.mkdir()
@@ -391,6 +421,17 @@ def test_command_that_cannot_run_is_known_before_the_release(
     run = pod.run(*argv, mounts=[volume(tmp_path, "/x")])
     assert (run.kind, run.status) == ("Invalid", status)
     assert run.error.startswith(error)
+
+
+@pytest.mark.parametrize(
+    ("argv", "env"),
+    [(["echo", "a\0b"], []), (["echo"], [("A", "\0")]), (["echo"], [("A=B", "")]), (["echo"], [("", "x")])],
+)
+def test_what_the_kernel_cannot_take_is_known_before_the_release(
+    pod: Pod, argv: list[str], env: list[tuple[str, str]]
+) -> None:
+    run = pod.run(*argv, env=env)
+    assert (run.kind, run.output) == ("Invalid", "")
 
 
 def test_program_with_a_missing_loader_is_refused(pod: Pod, tmp_path: Path) -> None:

@@ -90,12 +90,12 @@ def assume(identity: Identity, plan: ContainerPlan, notes: list[str], check: Cal
         os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
+        guard_process()  # the kernel undoes both when ids change; a smaller set of capabilities leaves them alone
         prctl(Prctl.SET_KEEPCAPS, 0)
         needs_admin = bool(program) and not plan["no_new_privileges"]
         capabilities.hold(final, final | capabilities.SYS_ADMIN if needs_admin else final)
         if plan["no_new_privileges"]:
             prctl(Prctl.SET_NO_NEW_PRIVS, 1)
-    guard_process()  # the kernel undid both when the ids changed
     check()
     with doing("seccomp"):
         if needs_admin:

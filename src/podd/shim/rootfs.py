@@ -228,6 +228,8 @@ def _pod_files(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
 
 def _volume(volume: MountPlan, *, privileged: bool) -> Source:
     tree = mounts.bind(volume["host_path"])
+    if volume["propagation"] != "private":
+        _must_propagate(volume)
     mode = os.fstat(tree).st_mode
     attributes = MountAttr.RDONLY if volume["read_only"] else MountAttr.NONE
     if not privileged:
@@ -236,6 +238,20 @@ def _volume(volume: MountPlan, *, privileged: bool) -> Source:
             attributes |= MountAttr.NODEV
     mounts.restrict(tree, attributes, propagation=PROPAGATION[volume["propagation"]])
     return Source(tree, volume["container_path"], directory=stat.S_ISDIR(mode), symlinks=True)
+
+
+def _must_propagate(volume: MountPlan) -> None:
+    """Refuse what would propagate nothing, as the kubelet's runtimes do. Raises Invalid."""
+    fd = os.open(volume["host_path"], os.O_PATH | os.O_CLOEXEC)
+    groups = mounts.peer_groups(fd)
+    os.close(fd)
+    needed = ("shared",) if volume["propagation"] == "bidirectional" else ("shared", "master")
+    if not any(group.startswith(needed) for group in groups):
+        raise Invalid(
+            f"volume mount {volume['container_path']}: propagation {volume['propagation']}: "
+            f"{volume['host_path']} is on a private mount, from which nothing propagates",
+            remedy=f"mount --bind {volume['host_path']} {volume['host_path']} and mount --make-shared it",
+        )
 
 
 # ---- attaching -------------------------------------------------------------------------------------------------------

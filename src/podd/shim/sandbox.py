@@ -10,10 +10,12 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 from podd.errors import BY_KIND, Invalid, Kind, Unavailable
 from podd.linux import capabilities, mounts, namespaces
+from podd.linux.cgroup import fork_into
 from podd.linux.syscalls import (
     CloneFlag,
     MountAttr,
@@ -52,12 +54,21 @@ def shared_namespaces(plan: SandboxPlan) -> list[str]:
     return [name for name, scope in scopes.items() if scope == "pod"]
 
 
-def make_sandbox_namespaces(plan: SandboxPlan, ns_dir: str, init_cgroups: Sequence[int] = ()) -> SandboxNamespaces:
+def make_sandbox_namespaces(
+    plan: SandboxPlan,
+    ns_dir: str,
+    init_cgroups: Sequence[int] = (),
+    group: int | None = None,
+    *,
+    sibling: bool = False,
+) -> SandboxNamespaces:
     """Make the sandbox's namespaces and pin each as <ns_dir>/<name>; start the init where pids are shared.
 
     To be called in the shim (single-threaded, in the host's mount namespace). ns_dir is made when missing.
-    init_cgroups: descriptors open for writing on the cgroup.procs (v1: tasks) files that the init joins.
+    init_cgroups: descriptors open for writing on the cgroup.procs (v1: tasks) files that the init joins; group: the
+    directory of a v2 cgroup that it is born in.
     The init is a child of the caller, who reaps it; when it ends, every member of the pid namespace is killed.
+    sibling: it is a child of the caller's parent instead, who reaps it also when this fails.
     Raises a podd.errors kind; nothing is then left pinned.
     """
     paths = {name: _sysctl_path(name, plan) for name in plan["sysctls"]}
@@ -68,14 +79,15 @@ def make_sandbox_namespaces(plan: SandboxPlan, ns_dir: str, init_cgroups: Sequen
         if own:
             _in_child(lambda: _make(plan, own, ns_dir, paths))
         if plan["pid"] == "pod":
-            init = _start_init(own, ns_dir, init_cgroups)
+            init = _start_init(own, ns_dir, init_cgroups, group, sibling=sibling)
             with doing("pid namespace"):
                 namespaces.pin("pid", f"{ns_dir}/pid", str(init))
         return SandboxNamespaces(_inodes(plan, ns_dir), init)
     except BaseException:
         if init is not None:
             os.kill(init, signal.SIGKILL)
-            os.waitpid(init, 0)
+            if not sibling:
+                os.waitpid(init, 0)
         unpin_namespaces(ns_dir)
         raise
 
@@ -209,17 +221,18 @@ def _apply(paths: dict[str, str], values: dict[str, str]) -> None:
 # ---- the init of a shared pid namespace ------------------------------------------------------------------------------
 
 
-def _start_init(own: Sequence[str], ns_dir: str, cgroups: Sequence[int]) -> int:
+def _start_init(own: Sequence[str], ns_dir: str, cgroups: Sequence[int], group: int | None, *, sibling: bool) -> int:
     """Fork the init and wait until it has shed everything; its pid."""
     read, write = os.pipe2(os.O_CLOEXEC)
-    pid = namespaces.fork_in_new_pid_namespace()
+    pid = namespaces.fork_in_new_pid_namespace(partial(fork_into, group, sibling=sibling))
     if pid == 0:
         _become_init(write, own, ns_dir, cgroups)
     os.close(write)
     with open(read, "rb") as pipe:
         message = pipe.read()
     if message:
-        os.waitpid(pid, 0)
+        if not sibling:
+            os.waitpid(pid, 0)
         error = json.loads(message)
         raise BY_KIND[Kind(error["kind"])](error["error"], remedy=error["remedy"])
     return pid
@@ -232,7 +245,7 @@ def _become_init(write: int, own: Sequence[str], ns_dir: str, cgroups: Sequence[
     the last line. From inside the namespace no signal without a handler reaches pid 1.
     """
     try:
-        prctl(Prctl.SET_DUMPABLE, 0)
+        credentials.guard_process()
         for fd in cgroups:
             os.write(fd, b"0")
         for name in own:
@@ -246,7 +259,6 @@ def _become_init(write: int, own: Sequence[str], ns_dir: str, cgroups: Sequence[
         capabilities.limit_bounding_set(0)
         capabilities.hold(0, 0)
         prctl(Prctl.SET_NO_NEW_PRIVS, 1)
-        credentials.guard_process()
         close_all_but(())
     except BaseException as exc:  # noqa: BLE001 whatever it is, the parent must hear of it
         os.write(write, json.dumps(as_message(exc)).encode())

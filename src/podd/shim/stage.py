@@ -18,6 +18,8 @@ read or trace it or open its executable; it imports nothing any more; and it hol
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import socket
@@ -61,12 +63,12 @@ def warm() -> None:
     credentials.warm()
 
 
-def fork_container(sandbox: SandboxPlan, group: int | None = None) -> int:
+def fork_container(sandbox: SandboxPlan, group: int | None = None, *, sibling: bool = False) -> int:
     """As os.fork(), with the child in the pid namespace that a container of this sandbox belongs in.
 
-    group: the directory of a v2 cgroup that the child is born in.
+    group: the directory of a v2 cgroup that the child is born in. sibling: as `podd.linux.cgroup.fork_into`.
     """
-    fork = _fork(group)
+    fork = _fork(group, sibling=sibling)
     if sandbox["pid"] == "node":
         return fork()
     if sandbox["pid"] == "container":
@@ -78,22 +80,24 @@ def fork_container(sandbox: SandboxPlan, group: int | None = None) -> int:
         os.close(pin)
 
 
-def fork_exec(sandbox: SandboxPlan, pidfd: int, group: int | None = None) -> int:
+def fork_exec(sandbox: SandboxPlan, pidfd: int, group: int | None = None, *, sibling: bool = False) -> int:
     """As os.fork(), with the child in the pid namespace of the container whose first process pidfd names.
 
     Raises Conflict: that process has ended.
     """
-    fork = _fork(group)
+    fork = _fork(group, sibling=sibling)
     if sandbox["pid"] == "node":
         return fork()
     try:
         return namespaces.fork_in_pid_namespace(pidfd, fork)
-    except (ProcessLookupError, MemoryError) as exc:
-        raise Conflict("exec: the container is not running") from exc
+    except OSError as exc:
+        if exc.errno in (errno.ESRCH, errno.ENOMEM):  # no such process, or a pid namespace whose first has ended
+            raise Conflict("exec: the container is not running") from exc
+        raise
 
 
-def _fork(group: int | None) -> Callable[[], int]:
-    return os.fork if group is None else partial(fork_into, group)
+def _fork(group: int | None, *, sibling: bool) -> Callable[[], int]:
+    return os.fork if group is None and not sibling else partial(fork_into, group, sibling=sibling)
 
 
 def container_child(sandbox: SandboxPlan, plan: ContainerPlan, fds: ChildFds) -> NoReturn:
@@ -143,6 +147,7 @@ def _leave_supervisor(fds: ChildFds, *more: int) -> None:
     stdio = fds.stdio or ()
     close_all_but((0, 1, 2, *more, fds.sync, *stdio, *fds.cgroups, *((fds.hold,) if fds.hold >= 0 else ())))
     credentials.guard_process()
+    gc.disable()
     sys.meta_path.clear()  # an import from now on would read the container's files
     sys.path.clear()
     credentials.reset_signals()
@@ -192,13 +197,15 @@ def _run(
     credentials.limit_resources(plan, notes)
     _set_stdio(terminal.slave if terminal else None, fds, identity.uid)
     environment = _environment(plan, more_env, identity.home, tty=terminal is not None)
+    search = environment["PATH"]
+    encoded_argv, encoded_env = _encoded(argv, environment)
     path = ""
 
     def prepare() -> None:
         nonlocal path
         if os.getcwd()[:1] != "/":  # "(unreachable)": not below the root
             raise Invalid(f"workingDir {plan['working_dir']}: outside the container's root")
-        path = program.find(argv[0] if argv else "", environment["PATH"])
+        path = program.find(argv[0] if argv else "", search)
         program.check(path, foreign=foreign)
 
     credentials.assume(identity, plan, notes, prepare)
@@ -209,7 +216,7 @@ def _run(
     if fds.hold >= 0 and os.read(fds.hold, 2) != b"go":
         os._exit(EXIT_FAILED)
     os.write(fds.sync, b'{"released_ns": %d}' % time.monotonic_ns())
-    os.execve(path, argv, environment)
+    os.execve(path, encoded_argv, encoded_env)
 
 
 def _set_stdio(slave: int | None, fds: ChildFds, uid: int) -> None:
@@ -235,6 +242,22 @@ def _environment(plan: ContainerPlan, more: Mapping[str, str], home: str, *, tty
     environment.update(plan["env"])
     environment.update(more)
     return environment
+
+
+def _encoded(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[list[bytes], dict[bytes, bytes]]:
+    """As the kernel takes them. Raises Invalid: it cannot take them, which is better known before the release."""
+    try:
+        arguments = [os.fsencode(argument) for argument in argv]
+        variables = {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
+    except UnicodeEncodeError as exc:
+        raise Invalid(f"command and environment: not valid text: {exc.object!r}") from exc
+    for name, value in variables.items():
+        if not name or b"=" in name or b"\0" in name + value:
+            raise Invalid(f"environment variable {name!r}: a name without '=' and a value without NUL are needed")
+    for argument in arguments:
+        if b"\0" in argument:
+            raise Invalid(f"argument {argument!r}: it holds a NUL")
+    return arguments, variables
 
 
 def _report_ready(sync: int, terminal: Terminal | None, notes: list[str]) -> None:
