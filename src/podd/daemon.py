@@ -18,7 +18,7 @@ import structlog
 
 import podd
 from podd import config, log
-from podd.config import Config, Daemon
+from podd.config import Config
 from podd.control import systemd
 from podd.control.listener import Listener, inherit, listen
 from podd.control.server import raise_descriptor_limit, serve
@@ -206,18 +206,11 @@ class _Reloader:
 
     def __call__(self) -> ReloadReport:
         new = config.load(self._settings.source or None)
-        differing = _differences(self._settings, new)
+        differing = config.differences(self._settings, new)
         if new.daemon.log_level != self._settings.daemon.log_level:
             log.configure(new.daemon.log_level, self._settings.daemon.log_format)
         changed = [key for key in differing if key == "daemon.log_level"]
         return ReloadReport(changed=changed, needs_restart=[key for key in differing if key not in changed])
-
-
-def _differences(old: Config, new: Config) -> list[str]:
-    """The keys that differ, as "daemon.log_level"."""
-    names = [f"daemon.{n}" for n in Daemon.__struct_fields__ if getattr(old.daemon, n) != getattr(new.daemon, n)]
-    names += [f"drivers.{n}" for n in {*old.drivers, *new.drivers} if old.drivers.get(n) != new.drivers.get(n)]
-    return sorted(names + (["default_driver"] if old.default_driver != new.default_driver else []))
 
 
 async def _until_told(engine: Engine) -> None:

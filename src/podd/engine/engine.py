@@ -47,6 +47,7 @@ from podd.model.pod import Pod
 log = structlog.get_logger()
 
 CHECKPOINT_S = 5
+LARGE_MANIFEST = 64 * 1024  # characters; up to here checking takes some milliseconds
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +132,7 @@ class Engine(Inside):
         timeout_s: int | None,
         progress: Callable[[ApplyProgress], Awaitable[None]],
     ) -> Sequence[ApplyResult]:
-        checked = self._check(manifest, source, namespace or DEFAULT_NAMESPACE)
+        checked = await self._checked(manifest, source, namespace or DEFAULT_NAMESPACE)
         judged = [self._judge(pod) for pod in checked.pods]
         refused = any(isinstance(j, PoddError) for j in judged)
         if dry_run or refused:
@@ -244,6 +245,12 @@ class Engine(Inside):
         return self._reload()
 
     # ---- accepting
+
+    async def _checked(self, text: str, source: str, namespace: str) -> Manifest:
+        """A large manifest takes seconds to check: it must not hold up the others."""
+        if len(text) < LARGE_MANIFEST:
+            return self._check(text, source, namespace)
+        return await anyio.to_thread.run_sync(self._check, text, source, namespace)
 
     def _judge(self, asked: Pod) -> Actor | st.PodState | PoddError:
         """The pod that is there and just so, the state of one to be made, or why not."""
