@@ -164,6 +164,28 @@ def test_one_who_calls_without_end_does_not_keep_the_others_waiting(podd: Runnin
     thread.join()
 
 
+# ---- the log
+def test_the_log_tells_who_changed_what_and_how_it_ended(podd: Running) -> None:
+    podd.engine.exec_ends = False
+    with podd.connect() as sock:
+        talk(sock, call("io.podd.Pause", {"name": "web"}) + call("io.podd.Delete", {"name": 1}) + call("io.podd.List"))
+    with podd.connect() as sock:
+        sock.sendall(call("io.podd.Exec", {"name": "web", "argv": ["sh"], "tty": True}, more=True))
+        assert b"exec_id" in sock.recv(1000)
+    assert podd.engine.mark.left.wait(5)
+    assert_served(podd)
+    us = {"pid": os.getpid(), "uid": os.getuid(), "gid": os.getgid()}
+    ended = [entry for entry in podd.logs if entry["event"] == "call.ended"]
+    assert all({**entry, **us} == entry for entry in ended)
+    assert [(entry["log_level"], entry["method"], entry["outcome"]) for entry in ended] == [
+        ("info", "io.podd.Pause", "done"),
+        ("debug", "io.podd.Delete", "org.varlink.service.InvalidParameter"),  # nothing was tried
+        ("debug", "io.podd.List", "done"),
+        ("info", "io.podd.Exec", "cancelled"),
+        ("debug", "io.podd.List", "done"),
+    ]
+
+
 # ---- peers that leave
 WAITING = {
     "a call": call("io.podd.Get", {"name": "hang"}),

@@ -133,8 +133,8 @@ def test_the_servers_copies_are_closed_while_the_process_runs(podd: Running) -> 
     with podd.client() as client:
         asked = {"name": "web", "argv": ["x"], "stdin_fd": 0, "stdout_fd": 0, "stderr_fd": 0}
         replies = client.call_more("Exec", asked, [writer])
+        os.close(writer)  # it has been sent
         next(replies)
-        os.close(writer)
         assert os.read(reader, 100) == b"hello"
         assert os.read(reader, 100) == b""
         assert not podd.engine.mark.left.is_set()

@@ -88,8 +88,14 @@ class Client:
     def call_more(
         self, method: str, parameters: Mapping[str, Any] | None = None, fds: Sequence[int] = ()
     ) -> Iterator[Reply]:
-        """Ask and get answers as they come, until the last. To stop before it, close the client. Raises PoddError."""
+        """Ask, now, and get answers as they come, until the last. To stop before it, close the client.
+
+        Raises PoddError, also while iterating.
+        """
         self._send({"method": _full_name(method), "parameters": parameters or {}, "more": True}, fds)
+        return self._replies()
+
+    def _replies(self) -> Iterator[Reply]:
         continues = True
         while continues:
             reply, continues = self._receive()

@@ -122,22 +122,26 @@ class Connection:
 
         method: Method | None = None
         with closing(Context(self.peer, more=bool(call.more), fds=message.fds, send=send)) as context:
-            error = ""
+            outcome = "cancelled"
             try:
                 method, parameters = prepare(self._service, call)
                 paced = method.paced
                 reply = wire.encode_reply(await method.answer(context, parameters))
+                outcome = "done"
             except Exception as exc:
                 if self._lost:
+                    outcome = "disconnected"
                     raise Disconnected from None
-                error, reply = encode_failure(exc)
+                outcome, reply = encode_failure(exc)
                 context.take_back()
                 if is_bug(exc):
                     log.exception("call.failed", method=call.method[:100], **self.peer._asdict())
-            self._log_answer(call, method, error)
+            finally:
+                self._log_end(call, method, outcome)
             await context.send(reply)
 
-    def _log_answer(self, call: Call, method: Method | None, error: str) -> None:
+    def _log_end(self, call: Call, method: Method | None, outcome: str) -> None:
+        """outcome: done, an error's name, cancelled (the peer left, or podd stops), disconnected (seen when replying)."""
         tell = log.info if method and method.changes else log.debug
         took_ms = round((anyio.current_time() - self.since) * 1000, 1)
-        tell("call.answered", method=call.method[:100], took_ms=took_ms, error=error, **self.peer._asdict())
+        tell("call.ended", method=call.method[:100], outcome=outcome, took_ms=took_ms, **self.peer._asdict())
