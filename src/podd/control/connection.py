@@ -141,7 +141,7 @@ class Connection:
             await context.send(reply)
 
     def _log_end(self, call: Call, method: Method | None, outcome: str) -> None:
-        """outcome: done, an error's name, cancelled (the peer left, or podd stops), disconnected (seen when replying)."""
+        """outcome: done, an error's name, cancelled (the peer left, or podd stops), disconnected (found at a reply)."""
         tell = log.info if method and method.changes else log.debug
         took_ms = round((anyio.current_time() - self.since) * 1000, 1)
         tell("call.ended", method=call.method[:100], outcome=outcome, took_ms=took_ms, **self.peer._asdict())
