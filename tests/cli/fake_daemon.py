@@ -29,6 +29,8 @@ class Call:
 
 @dataclass
 class Answer:
+    """fds go with it, and are closed when it is sent."""
+
     parameters: Json = field(default_factory=dict)
     fds: Sequence[int] = ()
 
@@ -144,7 +146,11 @@ def _receive(connection: socket.socket) -> Call | None:
 
 def _send(connection: socket.socket, message: Json, fds: Sequence[int]) -> None:
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    connection.sendmsg([json.dumps(message).encode() + b"\0"], rights)
+    try:
+        connection.sendmsg([json.dumps(message).encode() + b"\0"], rights)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A person at a terminal: podd-cli on a pseudo-terminal, what it shows, and keys."""
+"""A person at a terminal: a command on a pseudo-terminal, what it shows, and keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 PODD_CLI = [sys.executable, "-c", "import sys; from podd.cli.main import main; sys.exit(main())"]
 PATIENCE_S = 20.0
@@ -52,14 +52,19 @@ class Person:
         return self.process.wait(PATIENCE_S)
 
 
+def person(argv: Sequence[str], *, rows: int = 25, columns: int = 80) -> AbstractContextManager[Person]:
+    """podd-cli with these arguments."""
+    return person_at([*PODD_CLI, *argv], rows=rows, columns=columns)
+
+
 @contextmanager
-def person(argv: Sequence[str], *, rows: int = 25, columns: int = 80) -> Iterator[Person]:
-    """podd-cli with these arguments in the foreground of a terminal of its own."""
+def person_at(argv: Sequence[str], *, rows: int = 25, columns: int = 80) -> Iterator[Person]:
+    """A command in the foreground of a terminal of its own."""
     master, slave = os.openpty()
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
     controlling = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
     process = subprocess.Popen(
-        [sys.executable, "-c", controlling + "os.execv(sys.argv[1], sys.argv[1:])", *PODD_CLI, *argv],
+        [sys.executable, "-c", controlling + "os.execv(sys.argv[1], sys.argv[1:])", *argv],
         stdin=slave, stdout=slave, stderr=slave,
     )  # fmt: skip
     try:

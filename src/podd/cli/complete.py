@@ -75,6 +75,10 @@ class Line:
             yield from self._option_values(self._open)
         elif self._partial.startswith("-"):
             actions = _options(self._parser)
+            name, equals, _ = self._partial.partition("=")
+            if equals and name in actions:
+                yield from (f"{name}={value}" for value in self._option_values(actions[name]))
+                return
             yield from (f"{name}\t{action.help}" for name, action in actions.items() if name.startswith("--"))
         elif not self._words:
             yield from (f"{word}\t{summary}" for word, (_, summary) in COMMANDS.items())

@@ -11,19 +11,24 @@ from argparse import ArgumentParser, Namespace
 BASH = """\
 # bash completion for podd-cli: source <(podd-cli completion bash)
 _podd_cli() {
-    local words=("${COMP_WORDS[@]:1:COMP_CWORD}") line
+    local line word current words=()
     COMPREPLY=()
-    if [[ ${words[*]} == *=* || ${words[*]} == *:* ]]; then  # bash has split these: take the line as it is
-        read -ra words <<< "${COMP_LINE:0:COMP_POINT}"
-        [[ ${COMP_LINE:COMP_POINT-1:1} == ' ' ]] && words+=("")
-        words=("${words[@]:1}")
-    fi
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do  # bash has split --option=value in three
+        if [[ $word == '=' || ${current: -1} == '=' ]] && (( ${#words[@]} )); then
+            words[-1]+=$word
+        else
+            words+=("$word")
+        fi
+        current=${words[-1]}
+    done
     while IFS= read -r line; do
+        line=${line%%$'\\t'*}
         case $line in
-            :files) mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]}")
+            :files) mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "${COMP_WORDS[COMP_CWORD]#=}")
                     compopt -o filenames ;;
             :) ;;
-            *) COMPREPLY+=("${line%%$'\\t'*}") ;;
+            --*=*) COMPREPLY+=("${line#*=}") ;;
+            *) COMPREPLY+=("$line") ;;
         esac
     done < <("${COMP_WORDS[0]}" __complete -- "${words[@]}" 2> /dev/null)
 }
