@@ -8,7 +8,7 @@ import select
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +17,8 @@ from podd.linux import capabilities
 from podd.linux.cgroup import Layout
 from podd.linux.process import namespaces
 from podd.linux.syscalls import MountFlag, UmountFlag, mount, umount2
-from podd.shim import stage
+from podd.shim import sandbox, stage
+from podd.shim.plan import SandboxPlan
 from staging import Pod, host_programs, mounts_below, volume
 
 pytestmark = pytest.mark.root
@@ -70,22 +71,40 @@ def test_held_dies_when_the_supervisor_lets_go_of_it(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("uid", [0, 1234])
-def test_dies_with_its_supervisor(pod: Pod, uid: int) -> None:
-    """A process in between plays the supervisor and is killed; the container must not survive it."""
+def test_container_dies_with_its_supervisor(pod: Pod, uid: int) -> None:
+    def supervise() -> int:
+        child = pod.hold(["/bin/sh", "-c", "while :; do read forever; done"], tty=True, uid=uid)
+        child.release()
+        return child.pid
+
+    assert_dies_with(supervise)
+
+
+def test_held_container_dies_with_its_supervisor(pod: Pod) -> None:
+    assert_dies_with(lambda: pod.hold(["true"]).pid)
+
+
+def test_init_of_shared_pids_dies_with_its_supervisor(make_pod: MakePod, tmp_path: Path) -> None:
+    plan = {**make_pod().plan, "pid": "pod"}
+    ns_dir = str(tmp_path / "ns")
+    assert_dies_with(lambda: sandbox.make_sandbox_namespaces(cast(SandboxPlan, plan), ns_dir).init_pid or 0)
+    sandbox.unpin_namespaces(ns_dir)
+
+
+def assert_dies_with(supervise: Callable[[], int]) -> None:
+    """A process in between plays the supervisor, makes the one that it returns, and is killed."""
     told, tell = os.pipe()
     supervisor = os.fork()
     if supervisor == 0:
-        child = pod.hold(["/bin/sh", "-c", "while :; do read forever; done"], tty=True, uid=uid)
-        child.release()
-        os.write(tell, b"%d\n" % child.pid)
+        os.write(tell, b"%d\n" % supervise())
         signal.pause()
     os.close(tell)
-    container = os.pidfd_open(int(os.read(told, 64)))
+    made = os.pidfd_open(int(os.read(told, 64)))
     os.close(told)
     os.kill(supervisor, signal.SIGKILL)
     os.waitpid(supervisor, 0)
-    assert select.select([container], [], [], 10)[0], "the container outlived its supervisor"
-    os.close(container)
+    assert select.select([made], [], [], 10)[0], "it outlived its supervisor"
+    os.close(made)
 
 
 # ---- namespaces ------------------------------------------------------------------------------------------------------
@@ -125,6 +144,23 @@ def test_init_of_shared_pids_holds_nothing(make_pod: MakePod) -> None:
     run = pod.sh("ls /proc/1/root; cat /proc/1/environ; kill -9 1; kill -0 1 && echo alive")
     assert run.lines[-1] == "alive"
     assert run.output.count("Permission denied") == 2
+
+
+def test_init_of_shared_pids_is_small(make_pod: MakePod) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("there is no program for the init of this machine")
+    rollup = Path(f"/proc/{make_pod(pid='pod').init_pid}/smaps_rollup").read_text()
+    assert int(rollup.split("Rss:")[1].split()[0]) <= 32
+
+
+def test_init_of_shared_pids_without_a_program_of_its_own(make_pod: MakePod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "pause_program", lambda _: None)
+    pod = make_pod(pid="pod")
+    run = pod.sh(
+        "(sh -c 'exit 3' & ) ; cat /proc/1/comm; while grep -qs Z /proc/[0-9]*/stat; do :; done; ls /proc/1/root"
+    )
+    assert run.lines[0] == "podd-init"
+    assert "Permission denied" in run.lines[1]
 
 
 def test_container_is_pid_1_and_sees_its_own_proc(pod: Pod) -> None:

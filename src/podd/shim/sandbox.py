@@ -16,6 +16,7 @@ from typing import NamedTuple, NoReturn
 from podd.errors import BY_KIND, Invalid, Kind, Unavailable
 from podd.linux import capabilities, mounts, namespaces
 from podd.linux.cgroup import fork_into
+from podd.linux.pause import pause_program
 from podd.linux.syscalls import (
     CloneFlag,
     MountAttr,
@@ -41,6 +42,9 @@ _IFF_UP = 1
 
 SYSCTLS = {"net": ("net/",), "ipc": ("kernel/shm", "kernel/msg", "kernel/sem", "fs/mqueue/")}
 """By the namespace that keeps them apart: what begins like this may be set in a sandbox that has its own."""
+
+
+INIT_NAME = "podd-init"
 
 
 class SandboxNamespaces(NamedTuple):
@@ -239,13 +243,14 @@ def _start_init(own: Sequence[str], ns_dir: str, cgroups: Sequence[int], group: 
 
 
 def _become_init(write: int, own: Sequence[str], ns_dir: str, cgroups: Sequence[int]) -> NoReturn:
-    """Reap and nothing else: no file, no right, no name to be reached by.
+    """Reap and nothing else: no file, no right, no memory to speak of.
 
-    With SIGCHLD ignored the kernel reaps every orphan by itself, so no Python runs, and no memory is touched, after
-    the last line. From inside the namespace no signal without a handler reaches pid 1.
+    With SIGCHLD ignored the kernel reaps every orphan by itself. From inside the namespace no signal without a handler
+    reaches its first process.
     """
     try:
         credentials.guard_process()
+        program = _pause_program()
         for fd in cgroups:
             os.write(fd, b"0")
         for name in own:
@@ -255,13 +260,24 @@ def _become_init(write: int, own: Sequence[str], ns_dir: str, cgroups: Sequence[
         os.setsid()
         credentials.reset_signals()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        set_process_name("podd-init")
+        set_process_name(INIT_NAME)
         capabilities.limit_bounding_set(0)
         capabilities.hold(0, 0)
         prctl(Prctl.SET_NO_NEW_PRIVS, 1)
+        if program is not None:
+            close_all_but((program, write))
+            os.execve(program, [INIT_NAME], {})
         close_all_but(())
     except BaseException as exc:  # noqa: BLE001 whatever it is, the parent must hear of it
         os.write(write, json.dumps(as_message(exc)).encode())
         os._exit(1)
     while True:
         signal.pause()
+
+
+def _pause_program() -> int | None:
+    """None: the init has to stay what it is, an interpreter that waits."""
+    try:
+        return pause_program(INIT_NAME)
+    except OSError:
+        return None
