@@ -436,7 +436,8 @@ def test_no_child_is_born_in_a_group_that_is_gone(group: Group) -> None:
 @pytest.mark.root
 def test_a_fork_bomb_below_the_group_ends_and_nothing_is_left(group: Group, run: Run) -> None:
     group.apply({"pids": 60})
-    member, nested = group.child("web"), group.child("web").child("nested")
+    member, nested = group.child("web"), group.child("side").child("nested")
+    member.create()
     nested.create()
     for place in (member, nested):
         run(place, FORK_BOMB)
