@@ -8,20 +8,21 @@ from contextlib import suppress
 
 import msgspec
 
-from podd.driver.contract import ContainerStatus, Exit, Handle, Health, Observed, Owned
+from podd.driver.contract import ContainerStatus, Exit, Health, Observed, Owned
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Denied, NotFound, PoddError, Unavailable, Unsupported
 from podd.linux import capabilities, process
 from podd.linux.cgroup import Group, Layout, default_parent, prepare_parent
-from podd.linux.process import open_pidfd
+from podd.linux.process import PidIdentity, open_pidfd
 from podd.linux.syscalls import capget, filesystem_magic, fsopen
 from podd.model.ids import INSTANCE_ID, ContainerId, PodUid, SandboxId
+from podd.model.value import Value
 from podd.shim.files import read_json, remove_tree, unlink
 from podd.shim.plan import ContainerState
 from podd.shim.sweep import SHIM_FILE
 from podd_setns import handles, plans
 from podd_setns.config import Section
-from podd_setns.link import exit_on_disk
+from podd_setns.link import exit_on_disk, has_ended
 
 OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
 OVERLAYFS_MAGIC = 0x794C7630
@@ -61,6 +62,35 @@ def probe(unusable: PoddError | None) -> Health:
     return Health(usable=True, version=f"Linux {release}, cgroup {layout.kind}", notes=notes)
 
 
+class _Process(Value):
+    pid: int
+    starttime_ticks: int
+    boot_id: str
+
+
+class _Places(Value):
+    run_dir: str
+    cgroup: str
+    meta: dict[str, str]
+
+
+class _ShimFile(Value):
+    """What is of interest here in the file by which a shim claims its sandbox."""
+
+    shim: _Process
+    sandbox: _Places
+
+    @property
+    def state(self) -> handles.SandboxState:
+        return handles.SandboxState(
+            run_dir=self.sandbox.run_dir,
+            cgroup=self.sandbox.cgroup,
+            pid=self.shim.pid,
+            starttime_ticks=self.shim.starttime_ticks,
+            boot_id=self.shim.boot_id,
+        )
+
+
 class Host:
     """This driver's part of the host."""
 
@@ -83,35 +113,27 @@ class Host:
         return (f"{hierarchy.mount}/{self.places.cgroup_parent}" for hierarchy in self.layout.hierarchies)
 
     def _owned(self, driver: str, sandbox_id: str) -> Owned:
-        meta = (self._shim_file(sandbox_id).get("sandbox") or {}).get("meta") or {}
-        uid = meta.get("uid")
+        written = self._written(sandbox_id)
+        uid = written.sandbox.meta.get("uid") if written else None
         return Owned(
             sandbox_id=SandboxId(sandbox_id),
-            handle=self._live_handle(driver, sandbox_id),
+            handle=handles.make(driver, sandbox_id, written.state) if written and _lives(written.shim) else None,
             pod_uid=PodUid(uid) if uid else None,
             containers=[ContainerId(c) for c in _instances(f"{self.places.containers_dir}/{sandbox_id}")],
         )
 
-    def _live_handle(self, driver: str, sandbox_id: str) -> Handle | None:
-        try:
-            state = self.state_of(sandbox_id)
-            os.close(open_pidfd(state.shim))
-        except (NotFound, ProcessLookupError):
-            return None
-        return handles.make(driver, sandbox_id, state)
-
     def state_of(self, sandbox_id: str) -> handles.SandboxState:
         """As its shim wrote it down; the shim may be dead. Raises NotFound: it wrote nothing that makes sense."""
-        known = self._shim_file(sandbox_id)
-        try:
-            shim, plan = known["shim"], known["sandbox"]
-            state = {**shim, "run_dir": plan["run_dir"], "cgroup": plan["cgroup"]}
-            return msgspec.convert(state, handles.SandboxState)
-        except (KeyError, TypeError, msgspec.ValidationError) as exc:
-            raise NotFound(f"sandbox {sandbox_id}: it has no shim") from exc
+        written = self._written(sandbox_id)
+        if written is None:
+            raise NotFound(f"sandbox {sandbox_id}: it has no shim")
+        return written.state
 
-    def _shim_file(self, sandbox_id: str) -> dict[str, dict[str, dict[str, str]]]:
-        return read_json(f"{self.places.sandbox_dir(sandbox_id)}/{SHIM_FILE}") or {}
+    def _written(self, sandbox_id: str) -> _ShimFile | None:
+        try:
+            return msgspec.convert(read_json(f"{self.places.sandbox_dir(sandbox_id)}/{SHIM_FILE}"), _ShimFile)
+        except msgspec.ValidationError:
+            return None
 
     def remains(self, sandbox_id: str) -> bool:
         """Whether anything of it is on the host."""
@@ -158,6 +180,17 @@ class Host:
         group.remove()
         remove_tree(f"{self.places.containers_dir}/{sandbox_id}/{container_id}")
         unlink(f"{self.places.sandbox_dir(sandbox_id)}/exits/{container_id}.json")
+
+
+def _lives(shim: _Process) -> bool:
+    try:
+        pidfd = open_pidfd(PidIdentity(shim.pid, shim.starttime_ticks, shim.boot_id))
+    except ProcessLookupError:
+        return False
+    try:
+        return not has_ended(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 def _instances(directory: str) -> list[str]:

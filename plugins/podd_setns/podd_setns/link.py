@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import socket
 import struct
@@ -193,6 +194,13 @@ def exit_on_disk(run_dir: str, container: str) -> Exit:
         )
 
 
+def has_ended(pidfd: int) -> bool:
+    """Reaped or not."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def _open(sandbox: str, run_dir: str, shim: PidIdentity) -> tuple[int, socket.socket]:
     """Its pidfd and a connection, both owned by the caller. Raises as Link.connect."""
     try:
@@ -202,7 +210,10 @@ def _open(sandbox: str, run_dir: str, shim: PidIdentity) -> tuple[int, socket.so
     try:
         return pidfd, _connect(run_dir, shim)
     except OSError as exc:
+        dead = has_ended(pidfd)
         os.close(pidfd)
+        if dead:
+            raise NotFound(f"sandbox {sandbox}: its shim {shim.pid} has died") from exc
         raise Unavailable(f"sandbox {sandbox}: shim {shim.pid}: {exc.strerror or exc}") from exc
 
 

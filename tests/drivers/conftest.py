@@ -1,0 +1,58 @@
+"""A SetnsDriver in a corner of the host of its own, and what its tests ask the kernel."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from podd.driver.contract import Driver
+from podd.driver.hookspecs import DriverPaths
+from podd.linux.cgroup import Layout
+from podd.testing import audit
+from podd.testing.contract import DriverContract
+from podd.testing.lab import Lab, open_descriptors
+from podd_setns.driver import SetnsDriver
+
+MakeDriver = Callable[[], Driver]
+
+
+@pytest.fixture
+def cgroup_parent() -> Iterator[str]:
+    parent = f"podd-test-{secrets.token_hex(4)}"
+    yield parent
+    group = Layout.detect().group(parent)
+    group.kill_all()
+    group.remove()
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> DriverPaths:
+    return DriverPaths(run_dir=f"{tmp_path}/run", state_dir=f"{tmp_path}/state", log_dir=f"{tmp_path}/log")
+
+
+@pytest.fixture
+def make_setns(paths: DriverPaths, cgroup_parent: str) -> Iterator[MakeDriver]:
+    """Whatever the test does with its drivers, at its end nothing is left on the host but their empty directories."""
+    for directory in (f"{paths.run_dir}/pods", f"{paths.state_dir}/containers", paths.log_dir):
+        os.makedirs(directory)
+    roots = [paths.run_dir, paths.state_dir]
+    before = audit.snapshot(roots, cgroup_parent=cgroup_parent)
+    yield lambda: SetnsDriver("setns", {"cgroup_parent": cgroup_parent}, paths)
+    audit.assert_clean(before, audit.snapshot(roots, cgroup_parent=cgroup_parent))
+
+
+@pytest.fixture
+async def lab(make_setns: MakeDriver, tmp_path: Path) -> AsyncIterator[Lab]:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    before = open_descriptors()
+    lab = Lab(make_setns, DriverContract().arrange, shared)
+    await lab.enter()
+    yield lab
+    await lab.close()
+    more = {fd: what for fd, what in open_descriptors().items() if before.get(fd) != what}
+    assert not more, f"descriptors that the driver has left open: {more}"
