@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import select
@@ -433,13 +434,13 @@ def test_session_is_its_own(pod: Pod) -> None:
 
 COMMANDS: dict[str, tuple[list[str], dict[str, str], int, str]] = {
     "missing": (["no-such-command"], {}, 127, 'command "no-such-command": not found in PATH (/usr/local/sbin:'),
-    "missing path": (["/no/such"], {}, 127, 'command "/no/such": No such file or directory'),
+    "missing path": (["/no/such"], {}, 127, 'command "/no/such": no such file or directory'),
     "empty": ([""], {}, 127, "command: it is empty"),
     "none": ([], {}, 127, "command: it is empty"),
     "directory": (["/etc"], {}, 126, 'command "/etc": not a file'),
     "not executable": (["/x/plain"], {"plain": "text"}, 126, 'command "/x/plain": not executable for this user'),
     "text": (["/x/+text"], {"+text": "echo hi"}, 126, 'command "/x/+text": /x/+text is neither an ELF program'),
-    "no interpreter": (["/x/+s"], {"+s": "#!/no/sh\n"}, 127, 'command "/x/+s": interpreter "/no/sh": No such file'),
+    "no interpreter": (["/x/+s"], {"+s": "#!/no/sh\n"}, 127, 'command "/x/+s": interpreter "/no/sh": no such file'),
     "bare interpreter": (["/x/+s"], {"+s": "#!\n"}, 126, 'command "/x/+s": its "#!" line names no interpreter'),
     "script of scripts": (["/x/+a"], {"+a": "#!/x/+a\n"}, 126, 'command "/x/+a": too many interpreters in a row'),
 }
@@ -457,6 +458,16 @@ def test_command_that_cannot_run_is_known_before_the_release(
     run = pod.run(*argv, mounts=[volume(tmp_path, "/x")])
     assert (run.kind, run.status) == ("Invalid", status)
     assert run.error.startswith(error)
+
+
+def test_what_only_execve_finds_out_is_told_after_the_release(pod: Pod) -> None:
+    child = pod.hold(["true"], env=[("BIG", "x" * (1 << 18))])
+    assert child.report["ready"]
+    os.write(child.hold, b"go")
+    assert "released_ns" in json.loads(child.sync.recv(65536))
+    failure = json.loads(child.sync.recv(65536))
+    assert (failure["kind"], failure["error"]) == ("Invalid", 'command "true": argument list too long (/usr/bin/true)')
+    assert child.wait() == 126
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,18 @@ class doing:  # noqa: N801 reads as a word: with doing("volume /data")
         if isinstance(exc, OSError):
             error = Denied if exc.errno in _DENIED else self.kind
             path = f" ({exc.filename})" if exc.filename else ""
-            hints = "; ".join(getattr(exc, "__notes__", ()))
-            raise error(f"{self.subject}: {exc.strerror}{path}", remedy=hints) from exc
+            hints = (note for note in getattr(exc, "__notes__", ()) if not note.startswith("see "))
+            raise error(f"{self.subject}: {reason(exc)}{path}", remedy="; ".join(hints)) from exc
+
+
+def reason(exc: OSError) -> str:
+    """The kernel's words, in lower case as podd's own: "move_mount: invalid argument"."""
+    call, colon, words = (exc.strerror or str(exc)).rpartition(": ")
+    return f"{call}{colon}{words[:1].lower()}{words[1:]}"
 
 
 def as_message(exc: BaseException) -> dict[str, str]:
     """What a child tells its parent: {"error", "kind", "remedy"}."""
     if isinstance(exc, PoddError):
         return {"error": exc.message, "kind": exc.kind.value, "remedy": exc.remedy}
-    return {"error": f"stage: {type(exc).__name__}: {exc}", "kind": Internal.kind.value, "remedy": ""}
+    return {"error": f"shim: {type(exc).__name__}: {exc}", "kind": Internal.kind.value, "remedy": ""}

@@ -10,6 +10,7 @@ import stat
 import struct
 
 from podd.errors import Invalid
+from podd.shim.failure import reason
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_INTERPRETERS = 5
@@ -79,9 +80,9 @@ def _must_be_executable(path: str, subject: str = "") -> None:
     try:
         mode = os.stat(path).st_mode
     except PermissionError as exc:
-        raise NotRunnable(f"{subject}: {exc.strerror}") from exc
+        raise NotRunnable(f"{subject}: {reason(exc)}") from exc
     except OSError as exc:
-        raise Invalid(f"{subject}: {exc.strerror}", remedy="check command and the image") from exc
+        raise Invalid(f"{subject}: {reason(exc)}", remedy="check command and the image") from exc
     if not stat.S_ISREG(mode):
         raise NotRunnable(f"{subject}: not a file")
     if not os.access(path, os.X_OK, effective_ids=True):

@@ -33,7 +33,7 @@ from stat import S_ISFIFO, S_ISSOCK
 from termios import TIOCSCTTY
 from typing import NamedTuple, NoReturn
 
-from podd.errors import Conflict, Invalid
+from podd.errors import Conflict, Denied, Invalid
 from podd.linux import namespaces
 from podd.linux.cgroup import fork_into
 from podd.linux.inroot import Root
@@ -167,11 +167,11 @@ def _host_settings(plan: ContainerPlan, notes: list[str]) -> bool:
     """
     score = plan["oom_score_adj"]
     if score is not None:
-        try:
-            with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+        with doing(f"oom_score_adj {score}", Invalid), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+            try:
                 file.write(b"%d" % score)
-        except PermissionError:
-            notes.append(f"oom_score_adj {score}: not permitted here")
+            except PermissionError:
+                notes.append(f"oom_score_adj {score}: not permitted here")
     return os.access("/proc/sys/fs/binfmt_misc/register", os.F_OK)
 
 
@@ -195,7 +195,8 @@ def _run(
     """The part that the first and every further process have in common: who it is, what it runs, when."""
     identity = credentials.resolve_identity(root, plan)
     credentials.limit_resources(plan, notes)
-    _set_stdio(terminal.slave if terminal else None, fds, identity.uid)
+    with doing("stdio"):
+        _set_stdio(terminal.slave if terminal else None, fds, identity.uid)
     environment = _environment(plan, more_env, identity.home, tty=terminal is not None)
     search = environment["PATH"]
     encoded_argv, encoded_env = _encoded(argv, environment)
@@ -216,7 +217,8 @@ def _run(
     if fds.hold >= 0 and os.read(fds.hold, 2) != b"go":
         os._exit(EXIT_FAILED)
     os.write(fds.sync, b'{"released_ns": %d}' % time.monotonic_ns())
-    os.execve(path, encoded_argv, encoded_env)
+    with doing(f'command "{argv[0]}"', program.NotRunnable):
+        os.execve(path, encoded_argv, encoded_env)
 
 
 def _set_stdio(slave: int | None, fds: ChildFds, uid: int) -> None:
@@ -271,8 +273,6 @@ def _report_ready(sync: int, terminal: Terminal | None, notes: list[str]) -> Non
 
 def _fail(sync: int, exc: BaseException) -> NoReturn:
     try:
-        if isinstance(exc, OSError):
-            exc = Invalid(f"command: {exc.strerror}")
         os.write(sync, json.dumps(as_message(exc)).encode())
     finally:
-        os._exit(EXIT_CANNOT_RUN if isinstance(exc, program.NotRunnable) else EXIT_FAILED)
+        os._exit(EXIT_CANNOT_RUN if isinstance(exc, program.NotRunnable | Denied) else EXIT_FAILED)
