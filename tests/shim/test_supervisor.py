@@ -64,6 +64,7 @@ def test_sandbox_is_reported_as_the_kernel_has_it(pods: Pods) -> None:
 def test_shim_holds_nothing_it_does_not_need(pod: TestPod) -> None:
     """No descriptor of the daemon's side, no terminal, no directory, not in the pod's cgroup; shown by its name."""
     pid = pod.report["shim_pid"]
+    wait_until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text())  # its maker ends when it is idle
     links = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
     assert {links[fd] for fd in "012"} == {"/dev/null"}
     assert sorted(link.partition(":")[0] for fd, link in links.items() if fd not in "012") == [

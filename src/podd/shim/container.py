@@ -1,29 +1,27 @@
-"""One container from fork to removal: held, released, watched, written down, taken away."""
+"""One container in the shim: made by the maker, released, watched, written down, taken away."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from podd.errors import Conflict, PoddError, Unavailable
-from podd.linux.cgroup import Group
-from podd.linux.process import namespaces
-from podd.shim import stage
 from podd.shim.attach import STDERR, STDOUT, Hub, Input
 from podd.shim.files import removal, unlink, write_json
-from podd.shim.held import Held
+from podd.shim.held import Hold, Reports
 from podd.shim.logs import Log
 from podd.shim.loop import Later, Loop
 from podd.shim.output import Output
-from podd.shim.processes import Child, Ended, cgroup_of, entrance
-from podd.shim.stage import ChildFds
+from podd.shim.processes import Child, Ended
 
 if TYPE_CHECKING:
     import socket
 
+    from podd.linux.cgroup import Group
+    from podd.shim.maker import Maker
     from podd.shim.plan import ContainerPlan, ContainerReport, ContainerState, ExitRecord, SandboxPlan, StartReport
 
 SIGKILL = 9
@@ -43,127 +41,89 @@ class Pod(NamedTuple):
     loop: Loop
     plan: SandboxPlan
     group: Group
-
-
-class Stdio(NamedTuple):
-    """Both ends of a container's input and output, each of them owned. -1 for none."""
-
-    child: tuple[int, int, int]
-    stdin: int
-    stdout: int
-    stderr: int
+    maker: Maker
 
 
 class Container:
-    """`ended` is set when the container has ended and its exit is on disk; on_exit is called then, once."""
+    """`created` is set with its report, or why there is none; `ended` when it has ended and its exit is on disk.
+
+    on_exit is called when `ended` is set.
+    """
 
     def __init__(self, pod: Pod, plan: ContainerPlan, on_exit: Callable[[Container, ExitRecord], None]) -> None:
         self.plan = plan
         self.id = plan["id"]
         self.state: Literal["creating", "created", "running", "exited"] = "creating"
+        self.process: Child | None = None
         self.created: Later[ContainerReport | Exception] = Later()
-        self.ended: Later[ExitRecord] = Later()
-        self.group = pod.group.child(self.id)
-        self.layer = f"{pod.plan['containers_dir']}/{pod.plan['id']}/{self.id}"
-        self._pod = pod
-        self._on_exit = on_exit
-        self._held: Held | None = None
         self.started: Later[StartReport] = Later()
+        self.ended: Later[ExitRecord] = Later()
+        self._pod = pod
+        self._group = pod.group.child(self.id)
+        self._layer = f"{pod.plan['containers_dir']}/{pod.plan['id']}/{self.id}"
+        self._record_path = f"{pod.plan['run_dir']}/exits/{self.id}.json"
+        self._on_exit = on_exit
+        self._hold = Hold(-1)
         self._hub: Hub | None = None
         self._output: Output | None = None
         self._is_doomed = False
 
-    @property
-    def process(self) -> Child | None:
-        """The first process; None before it is forked."""
-        return None if self._held is None else self._held.process
-
     # ---- making ------------------------------------------------------------------------------------------------------
 
     async def create(self) -> None:
-        """Set `created`: to the report of the held container, or to why there is none; then nothing of it is left."""
+        """Set `created`. After a failure nothing of the container is left."""
         try:
-            report = await self._create()
+            report, fds = await self._pod.maker.ask("container", {"container": self.plan}, forked=self._on_forked)
+            sync, hold, *stdio = fds.take()
+            self._hold = Hold(hold)
+            self._connect(stdio)
+            self._pod.loop.spawn(self._follow(Reports(self._pod.loop, sync)))
+            if self._is_doomed:
+                raise Conflict(f"container {self.id}: destroyed while it was being made")
         except Exception as exc:  # noqa: BLE001 - it is answered to whoever asked
             await self._undo()
-            self.state = "exited"
             self.created.set(exc)
             return
         self.state = "created"
-        self.created.set(report)
-        self._pod.loop.spawn(self._follow())
+        self.created.set(report)  # type: ignore[arg-type]
 
-    async def _create(self) -> ContainerReport:
-        self.group.create()
-        limits = self.plan["limits"]
-        notes = [f"{name}: this host has nothing to enforce it" for name in self.group.apply(limits)]
-        stdio = None if self.plan["tty"] else _pipes(self.plan["stdin"])
-        try:
-            self._held = self._fork(stdio)
-        except BaseException:
-            _close(stdio, ours=True)
-            raise
-        finally:
-            _close(stdio, ours=False)
-        if stdio is not None:
-            self._connect(stdio)
-        said, terminal = await self._held.ready()
-        if terminal >= 0:
-            self._connect(Stdio((-1, -1, -1), os.dup(terminal), terminal, -1))
+    def _on_forked(self, pid: int) -> None:
+        self.process = Child(self._pod.loop, pid)
         if self._is_doomed:
-            raise Conflict(f"container {self.id}: destroyed while it was being made")
-        process = self._held.process
-        return {
-            "id": self.id,
-            "pid": process.pid,
-            "starttime_ticks": process.starttime_ticks,
-            "namespaces": namespaces(process.pid),
-            "cgroup": cgroup_of(process.pid, self.group.layout, self.group.path),
-            "limits": self.group.read_limits(limits),
-            "notes": notes + said,
-        }
+            self.process.signal(SIGKILL)
 
-    def _fork(self, stdio: Stdio | None) -> Held:
-        pod, plan = self._pod.plan, self.plan
-        with entrance(self.group) as (born_in, cgroups):
-            return Held(
-                self._pod.loop,
-                lambda: stage.fork_container(pod, born_in),
-                lambda sync, hold: stage.container_child(
-                    pod, plan, ChildFds(sync, hold, stdio and stdio.child, cgroups)
-                ),
-                holds=True,
-            )
-
-    def _connect(self, stdio: Stdio) -> None:
-        loop = self._pod.loop
-        for fd in (stdio.stdin, stdio.stdout, stdio.stderr):
-            if fd >= 0:
-                os.set_blocking(fd, False)
-        given = Input(loop, stdio.stdin, is_terminal=self.plan["tty"]) if stdio.stdin >= 0 else None
-        self._hub = Hub(loop, given, stdin_once=self.plan["stdin_once"])
+    def _connect(self, stdio: list[int]) -> None:
+        """stdio: stdout, stderr and perhaps stdin; or a terminal's master."""
+        loop, tty = self._pod.loop, self.plan["tty"]
+        if tty:
+            stdio.append(os.dup(stdio[0]))
+        for fd in stdio:
+            os.set_blocking(fd, False)
         log = Log(self.plan["log_path"], self.plan["log_max_bytes"], self.plan["log_max_files"])
+        outputs = 1 if tty else 2
+        given = Input(loop, stdio[outputs], is_terminal=tty) if stdio[outputs:] else None
+        self._hub = Hub(loop, given, stdin_once=self.plan["stdin_once"])
         self._output = Output(loop, log, self._hub)
-        self._output.read(stdio.stdout, STDOUT)
-        if stdio.stderr >= 0:
-            self._output.read(stdio.stderr, STDERR)
+        for fd, stream in zip(stdio[:outputs], (STDOUT, STDERR), strict=False):
+            self._output.read(fd, stream)
 
     async def _undo(self) -> None:
-        """After a failed create. The process, if there was one, is reaped."""
-        if self._held is not None:
-            await self._held.end()
+        """After a failed create."""
+        self._hold.close()
+        if self.process is not None:
+            self.process.signal(SIGKILL)
+            await self.process.ended
         if self._output is not None:
             self._output.abandon()
-        with contextlib.suppress(PoddError, OSError):  # destroy_container and shutdown meet what is left
-            await kill_group(self._pod.loop, self.group)
+        with suppress(PoddError, OSError):  # destroy_container and shutdown meet what is left
+            await kill_group(self._pod.loop, self._group)
             await self._remove()
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
     def release(self) -> None:
         """Let the held process go. Nothing else is done here: the members of a pod start together."""
-        if self._held is not None:
-            self._held.release()
+        self._hold.release()
 
     def signal(self, number: int) -> None:
         """To the first process; SIGKILL to all. To a container that has ended: nothing."""
@@ -171,7 +131,7 @@ class Container:
             return
         self.process.signal(number)
         if number == SIGKILL:
-            self._pod.loop.spawn(kill_group(self._pod.loop, self.group))
+            self._pod.loop.spawn(kill_group(self._pod.loop, self._group))
 
     def attach(self, *, stdin: bool) -> socket.socket:
         """Raises Conflict: it does not run."""
@@ -179,67 +139,69 @@ class Container:
             raise Conflict(f"container {self.plan['name']}: attach: it is {self.state}")
         return self._hub.attach(stdin=stdin)
 
-    async def _follow(self) -> None:
+    async def _follow(self, reports: Reports) -> None:
         """From the release to the exit, and everything that belongs to it."""
-        assert self._held is not None
-        process = self._held.process
-        self._pod.loop.spawn(self._await_release())
-        ended = await process.ended
-        finished_at_ns = time.time_ns()
-        start = await self.started
-        with contextlib.suppress(PoddError, OSError):  # what cannot be killed is for destroy_container to report
-            await kill_group(self._pod.loop, self.group)
+        assert self.process is not None
         assert self._output is not None
+        start = await self._await_release(reports)
+        ended = await self.process.ended
+        finished_at_ns = time.time_ns()
+        with suppress(PoddError, OSError):  # what cannot be killed is for destroy_container to report
+            await kill_group(self._pod.loop, self._group)
         self._pod.loop.after(DRAIN_S, self._output.abandon)
         await self._output.drained
+        if self.created.done and isinstance(self.created.value, Exception):
+            return
         record = self._record(ended, start, finished_at_ns)
-        with contextlib.suppress(OSError):  # nowhere to write it: who is connected learns it still
+        with suppress(OSError):  # nowhere to write it: who is connected learns it still
             write_json(self._record_path, record)
         self.state = "exited"
         self.ended.set(record)
         self._on_exit(self, record)
 
-    async def _await_release(self) -> None:
-        assert self._held is not None
+    async def _await_release(self, reports: Reports) -> StartReport:
+        assert self.process is not None
         report: StartReport = {
             "id": self.id,
-            "pid": self._held.process.pid,
+            "pid": self.process.pid,
             "started_at_ns": 0,
             "released_ns": 0,
             "error": "",
         }
         try:
-            report["released_ns"] = await self._held.executed()
+            report["released_ns"] = await reports.executed()
             report["started_at_ns"] = time.time_ns() - (time.monotonic_ns() - report["released_ns"])
             self.state = "running"
         except PoddError as exc:
             report["error"] = str(exc)
+        reports.close()
+        self._hold.close()
         self.started.set(report)
+        return report
 
     def _record(self, ended: Ended, start: StartReport, finished_at_ns: int) -> ExitRecord:
         ran = not start["error"]
         return {
             "code": ended.code,
             "signal": ended.signal,
-            "oom_killed": ended.code == 128 + SIGKILL and bool(self.group.oom_kills()),
+            "oom_killed": ended.code == 128 + SIGKILL and bool(self._group.oom_kills()),
             "started_at_ns": start["started_at_ns"] if ran else None,
             "finished_at_ns": finished_at_ns,
             "reason": "" if ran else "StartError",
             "message": start["error"],
         }
 
-    # ---- telling -----------------------------------------------------------------------------------------------------
-
     def status(self) -> ContainerState:
-        process = self.process
-        assert process is not None
+        """Of a container that has been created."""
+        assert self.process is not None
         assert self.state != "creating"
+        alive = self.state != "exited"
         start = self.started.value if self.started.done else None
         return {
             "state": self.state,
             "name": self.plan["name"],
-            "pid": process.pid if self.state != "exited" else None,
-            "starttime_ticks": process.starttime_ticks if self.state != "exited" else None,
+            "pid": self.process.pid if alive else None,
+            "starttime_ticks": self.process.starttime_ticks if alive else None,
             "started_at_ns": start["started_at_ns"] if start and not start["error"] else None,
             "exit": self.ended.value if self.ended.done else None,
         }
@@ -252,20 +214,16 @@ class Container:
         if self.process is not None:
             self.process.signal(SIGKILL)
         outcome = await self.created
-        await kill_group(self._pod.loop, self.group)
+        await kill_group(self._pod.loop, self._group)
         if not isinstance(outcome, Exception):
             await self.ended
         if self._hub is not None:
             self._hub.close()
         await self._remove()
 
-    @property
-    def _record_path(self) -> str:
-        return f"{self._pod.plan['run_dir']}/exits/{self.id}.json"
-
     async def _remove(self) -> None:
-        self.group.remove(KILL_SLICE_S)
-        for _ in removal(self.layer):
+        self._group.remove(KILL_SLICE_S)
+        for _ in removal(self._layer):
             await self._pod.loop.sleep(0)
         unlink(self._record_path)
 
@@ -282,21 +240,3 @@ async def kill_group(loop: Loop, group: Group) -> None:
         else:
             return
         await loop.sleep(KILL_SLICE_S)
-
-
-def _pipes(has_stdin: bool) -> Stdio:
-    stdout, child_stdout = os.pipe2(os.O_CLOEXEC)
-    stderr, child_stderr = os.pipe2(os.O_CLOEXEC)
-    if has_stdin:
-        child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
-    else:
-        child_stdin, stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), -1
-    return Stdio((child_stdin, child_stdout, child_stderr), stdin, stdout, stderr)
-
-
-def _close(stdio: Stdio | None, *, ours: bool) -> None:
-    if stdio is None:
-        return
-    for fd in stdio[1:] if ours else stdio.child:
-        if fd >= 0:
-            os.close(fd)

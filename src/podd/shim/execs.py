@@ -9,13 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from podd.errors import Conflict, Invalid
-from podd.shim import stage
 from podd.shim.container import SIGKILL, Container, Pod
-from podd.shim.held import Held
-from podd.shim.loop import Later
+from podd.shim.loop import Later, Loop
 from podd.shim.plan import ExecPlan, ExitRecord
-from podd.shim.processes import Child, descendants, entrance
-from podd.shim.stage import ChildFds
+from podd.shim.processes import Child, descendants
 from podd.shim.wire import Descriptors
 
 MAX_KEPT = 256
@@ -29,6 +26,9 @@ class Exec:
         self.process: Child | None = None
         self.ended: Later[ExitRecord] = Later()
 
+    def start(self, loop: Loop, pid: int) -> None:
+        self.process = Child(loop, pid)
+
 
 class Execs:
     """All execs of a pod, by id. on_exit(id, exit) is called once for each that has run."""
@@ -41,8 +41,8 @@ class Execs:
     def get(self, exec_id: str) -> Exec | None:
         return self._execs.get(exec_id)
 
-    async def start(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[int, int]:
-        """Its pid and its terminal's master, owned by the caller, or -1. Raises Invalid, Conflict, and as `stage`."""
+    async def start(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[int, list[int]]:
+        """Its pid, and its terminal's master, owned by the caller. Raises Invalid, Conflict, and as `stage`."""
         if plan["id"] in self._execs:
             raise Conflict(f"exec {plan['id']}: it was started already")
         if container.state != "running" or container.process is None or container.process.pidfd < 0:
@@ -51,44 +51,23 @@ class Execs:
         if len(fds) != expected:
             raise Invalid(f"exec {plan['id']}: {len(fds)} descriptors: {expected} are needed")
         self._execs[plan["id"]] = entry = Exec()
+        stdio = fds.take()
         try:
-            held = self._fork(container, plan, fds)
-            entry.process = held.process
-            _, terminal = await held.ready()
-            released_ns = await self._executed(held, terminal)
+            made, given = await self._pod.maker.ask(
+                "exec",
+                {"container": container.plan, "exec": plan},
+                [container.process.pidfd, *stdio],
+                forked=lambda pid: entry.start(self._pod.loop, pid),
+            )
         except BaseException:
             del self._execs[plan["id"]]
+            kill(entry)
             raise
-        started_at_ns = time.time_ns() - (time.monotonic_ns() - released_ns)
-        self._pod.loop.spawn(self._follow(plan["id"], entry, started_at_ns))
-        return held.process.pid, terminal
-
-    async def _executed(self, held: Held, terminal: int) -> int:
-        try:
-            return await held.executed()
-        except BaseException:
-            if terminal >= 0:
-                os.close(terminal)
-            await held.end()
-            raise
-
-    def _fork(self, container: Container, plan: ExecPlan, fds: Descriptors) -> Held:
-        assert container.process is not None
-        pidfd = container.process.pidfd
-        pod, given = self._pod.plan, fds.take()
-        stdio = None if plan["tty"] else (given[0], given[1], given[2])
-        try:
-            with entrance(container.group) as (born_in, cgroups):
-                return Held(
-                    self._pod.loop,
-                    lambda: stage.fork_exec(pod, pidfd, born_in),
-                    lambda sync, hold: stage.exec_child(
-                        pod, container.plan, plan, pidfd, ChildFds(sync, hold, stdio, cgroups)
-                    ),
-                    holds=False,
-                )
         finally:
-            Descriptors(given).close()
+            Descriptors(stdio).close()
+        started_at_ns = time.time_ns() - (time.monotonic_ns() - made["released_ns"])
+        self._pod.loop.spawn(self._follow(plan["id"], entry, started_at_ns))
+        return made["pid"], given.take()
 
     async def _follow(self, exec_id: str, entry: Exec, started_at_ns: int) -> None:
         assert entry.process is not None

@@ -12,6 +12,7 @@ from podd.linux.process import identity
 from podd.shim import sandbox
 from podd.shim.files import write_new
 from podd.shim.plan import SandboxPlan, SandboxReport, SweepPlan
+from podd.shim.processes import entrance
 from podd.shim.sweep import KILL_S, SHIM_FILE, check, remove
 
 INIT_GROUP = "init"
@@ -29,11 +30,12 @@ ff02::2\tip6-allrouters
 
 
 class Home:
-    """The places of one sandbox. `report` is there once it is made."""
+    """The places of one sandbox. Made in the maker, removed in the shim."""
 
-    def __init__(self, plan: SandboxPlan) -> None:
-        """Raises Invalid: the plan's places are not its own; Unsupported: this host has no usable cgroups."""
-        self._plan = plan
+    def __init__(self, plan: SandboxPlan, layout: Layout, shim_pid: int) -> None:
+        """Raises Invalid: the plan's places are not its own."""
+        self._shim_pid = shim_pid
+        self.plan = plan
         self._places: SweepPlan = {
             "id": plan["id"],
             "run_dir": plan["run_dir"],
@@ -42,41 +44,38 @@ class Home:
             "keep_logs": True,
         }
         check(self._places)
-        self.group = Layout.detect().group(plan["cgroup"])
-        self.report: SandboxReport | None = None
+        self.group = layout.group(plan["cgroup"])
 
     def make(self) -> SandboxReport:
         """Everything or nothing. Raises Conflict: the sandbox has a shim already, or remains that need a sweep."""
-        os.makedirs(self._plan["run_dir"], 0o700, exist_ok=True)
+        os.makedirs(self.plan["run_dir"], 0o700, exist_ok=True)
         self._claim()
         try:
-            self.report = self._fill()
+            return self._fill()
         except BaseException:
             with suppress(PoddError, OSError):  # what is left has a shim.json, and is swept by its id
                 self.group.kill_all(KILL_S)
                 self.remove()
-                os.rmdir(self._plan["log_directory"])  # empty, or it stays
+                os.rmdir(self.plan["log_directory"])  # empty, or it stays
             raise
-        return self.report
 
     def remove(self) -> None:
         """After every process has ended. Raises Unavailable: something is left."""
         remove(self._places)
-        self.report = None
 
     def _claim(self) -> None:
         """Before anything else is made, say whose it is: the one that may make it is the one that gets this file."""
-        me = {"shim": identity(os.getpid())._asdict(), "sandbox": self._plan}
+        me = {"shim": identity(self._shim_pid)._asdict(), "sandbox": self.plan}
         try:
-            write_new(f"{self._plan['run_dir']}/{SHIM_FILE}", json.dumps(me))
+            write_new(f"{self.plan['run_dir']}/{SHIM_FILE}", json.dumps(me))
         except FileExistsError:
             raise Conflict(
-                f"sandbox {self._plan['id']}: {self._plan['run_dir']}/{SHIM_FILE} exists",
+                f"sandbox {self.plan['id']}: {self.plan['run_dir']}/{SHIM_FILE} exists",
                 remedy="connect to its shim, or sweep what is left of it",
             ) from None
 
     def _fill(self) -> SandboxReport:
-        plan, run_dir = self._plan, self._plan["run_dir"]
+        plan, run_dir = self.plan, self.plan["run_dir"]
         os.makedirs(f"{plan['containers_dir']}/{plan['id']}", 0o700, exist_ok=True)
         os.makedirs(f"{run_dir}/exits", 0o700, exist_ok=True)
         if plan["log_directory"]:
@@ -87,7 +86,7 @@ class Home:
         unenforced = self.group.apply(plan["limits"])
         namespaces = self._make_namespaces()
         sandbox.mount_shm(plan)
-        me = identity(os.getpid())
+        me = identity(self._shim_pid)
         return {
             "id": plan["id"],
             "shim_pid": me.pid,
@@ -101,22 +100,19 @@ class Home:
         }
 
     def _make_namespaces(self) -> sandbox.SandboxNamespaces:
-        cgroups: list[int] = []
-        if self._plan["pid"] == "pod":
-            group = self.group.child(INIT_GROUP)
-            group.create()
-            cgroups = group.entry_fds()
-        try:
-            return sandbox.make_sandbox_namespaces(self._plan, f"{self._plan['run_dir']}/ns", cgroups)
-        finally:
-            for fd in cgroups:
-                os.close(fd)
+        ns_dir = f"{self.plan['run_dir']}/ns"
+        if self.plan["pid"] != "pod":
+            return sandbox.make_sandbox_namespaces(self.plan, ns_dir)
+        group = self.group.child(INIT_GROUP)
+        group.create()
+        with entrance(group) as (born_in, cgroups):
+            return sandbox.make_sandbox_namespaces(self.plan, ns_dir, cgroups, born_in, sibling=True)
 
     def _write_etc(self) -> None:
         """For the containers to mount: world-readable, in a directory that nobody else reaches."""
-        etc = f"{self._plan['run_dir']}/etc"
+        etc = f"{self.plan['run_dir']}/etc"
         os.makedirs(etc, 0o700, exist_ok=True)
-        hostname = self._plan["hostname"] or os.uname().nodename
+        hostname = self.plan["hostname"] or os.uname().nodename
         for name, text in (("hostname", f"{hostname}\n"), ("hosts", _HOSTS.format(hostname=hostname))):
             with suppress(FileExistsError):
                 write_new(f"{etc}/{name}", text, 0o644)

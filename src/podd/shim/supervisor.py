@@ -13,15 +13,17 @@ import os
 import socket
 import traceback
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from podd.errors import Conflict, NotFound
+from podd.linux.cgroup import Layout
 from podd.shim.container import Container, Pod, kill_group
 from podd.shim.execs import Execs, kill
 from podd.shim.home import Home
 from podd.shim.loop import Later, Loop
+from podd.shim.maker import Maker
 from podd.shim.peers import Answer, Peers
-from podd.shim.plan import ContainerPlan, ExitRecord, SandboxPlan
+from podd.shim.plan import ContainerPlan, ExitRecord, SandboxPlan, SandboxReport
 from podd.shim.processes import Child
 from podd.shim.wire import Connection, Descriptors, error_of, listener
 
@@ -31,10 +33,10 @@ FAREWELL_S = 1.0
 MAX_BUGS_BYTES = 64 * 1024
 
 
-def run(first: socket.socket, plan: SandboxPlan) -> None:
+def run(first: socket.socket, plan: SandboxPlan, layout: Layout) -> None:
     """Be the shim of one pod until it is shut down. Makes the sandbox and says so on `first`, as answer 0."""
     try:
-        shim = Shim(plan)
+        shim = Shim(plan, layout)
     except Exception as exc:  # noqa: BLE001 - there is no shim yet that could answer
         Connection(first).send({"id": 0, "error": error_of(exc)})
         return
@@ -52,12 +54,14 @@ def run(first: socket.socket, plan: SandboxPlan) -> None:
 class Shim:
     """All state of the process, and its verbs as `podd.shim.plan` has them."""
 
-    def __init__(self, plan: SandboxPlan) -> None:
+    def __init__(self, plan: SandboxPlan, layout: Layout) -> None:
         self.done: Later[None] = Later()
         self.loop = Loop(self._on_bug)
         self._plan = plan
-        self._home = Home(plan)
-        self._pod = Pod(self.loop, plan, self._home.group)
+        self._home = Home(plan, layout, os.getpid())
+        self._maker = Maker(self.loop, self._home)
+        self._pod = Pod(self.loop, plan, self._home.group, self._maker)
+        self._report: SandboxReport | None = None
         self._init: Child | None = None
         self._containers: dict[str, Container] = {}
         self._execs = Execs(self._pod, self._on_exec_exit)
@@ -84,17 +88,17 @@ class Shim:
     async def _create_sandbox(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
         if args["sandbox"] != self._plan:
             raise Conflict(f"sandbox {self._plan['id']}: it was made from another plan")
-        if self._home.report is None:
-            report = self._home.make()
+        if self._report is None:  # for nobody but `run`: nobody else can connect before it is there
+            report, _ = await self._maker.ask("sandbox", {})
             if report["init_pid"] is not None:
                 self._init = Child(self.loop, report["init_pid"])
             self.peers.listen(listener(self._plan["run_dir"]))
-        assert self._home.report is not None
-        return self._home.report, []
+            self._report = cast("SandboxReport", report)
+        return self._report, []
 
     async def _status(self, _args: dict[str, Any], _fds: Descriptors) -> Answer:
         known = {c.id: c.status() for c in self._containers.values() if c.state != "creating"}
-        return {"sandbox": self._home.report, "containers": known}, []
+        return {"sandbox": self._report, "containers": known}, []
 
     async def _shutdown(self, _args: dict[str, Any], _fds: Descriptors) -> Answer:
         ending = self._ending
@@ -123,13 +127,14 @@ class Shim:
         if self._init is not None:
             self._init.signal(9)
             await self._init.ended
+        self._maker.close()
         self._home.remove()
 
     # ---- containers --------------------------------------------------------------------------------------------------
 
     async def _create_container(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
         plan: ContainerPlan = args["container"]
-        if self._ending is not None or self._home.report is None:
+        if self._ending is not None or self._report is None:
             raise Conflict(f"sandbox {self._plan['id']}: it is not ready for containers")
         container = self._containers.get(plan["id"])
         if container is None:
@@ -179,7 +184,7 @@ class Shim:
 
     async def _exec(self, args: dict[str, Any], fds: Descriptors) -> Answer:
         pid, terminal = await self._execs.start(self._known(args["container"]), args["exec"], fds)
-        return {"pid": pid}, [terminal] if terminal >= 0 else []
+        return {"pid": pid}, terminal
 
     async def _exec_wait(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
         entry = self._execs.get(args["exec"])

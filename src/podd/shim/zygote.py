@@ -52,7 +52,6 @@ def _isolate(channel: int) -> None:
 def _warm() -> None:
     """Do once what every shim does, for what it imports and caches; then freeze all there is."""
     stage.warm()
-    Layout.detect()
     identity(os.getpid())
     json.loads(encode({"id": 0, "text": "", "number": 0.5, "list": [None, True]})[4:])
     gc.collect()
@@ -61,6 +60,7 @@ def _warm() -> None:
 
 class Zygote:
     def __init__(self, channel: socket.socket) -> None:
+        self._layout = Layout.detect()
         self._loop = Loop(_raise)
         self._channel = channel
         self._peers = Peers(self._loop, {"fork": self._fork, "sweep": self._sweep})
@@ -106,7 +106,7 @@ class Zygote:
         meta = plan.get("meta", {})
         name = meta.get("name", "")
         set_title(f"podd-shim {name}", f"podd-shim: {meta.get('namespace', '')}/{name} ({plan['id']})")
-        supervisor.run(socket.socket(fileno=first), plan)
+        supervisor.run(socket.socket(fileno=first), plan, self._layout)
 
     def _be_sweeper(self, plan: Any, result: int) -> None:
         self._leave(result)

@@ -8,6 +8,7 @@ import os
 import signal
 import struct
 
+_CLONE_PARENT = 0x8000
 _CLONE_INTO_CGROUP = 0x200000000
 _SYS_CLONE3 = 435  # the same number on every architecture
 _CLONE_ARGS = struct.Struct("=11Q")  # flags pidfd child_tid parent_tid exit_signal stack size tls set_tid n cgroup
@@ -24,15 +25,19 @@ for _hook in (
     _hook.restype = None
 
 
-def fork_into(group: int) -> int:
+def fork_into(group: int | None, *, sibling: bool = False) -> int:
     """os.fork() whose child starts its life in the v2 group that the directory descriptor `group` names.
 
+    group: None leaves the child in the caller's. sibling: the child's parent is the caller's parent, who reaps it and
+    whose death is the one that PR_SET_PDEATHSIG means.
     Returns the child's pid, and 0 in the child. clone3(2) with CLONE_INTO_CGROUP (Linux 5.7): unlike a write to
     cgroup.procs it does not wait for a grace period. For single-threaded callers. OSError as clone3(2): EBUSY the
     group has controllers enabled for its children, EOPNOTSUPP it is in the state "domain invalid", ENOENT or ENODEV it
     is gone.
     """
-    args = _CLONE_ARGS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
+    flags = (_CLONE_INTO_CGROUP if group is not None else 0) | (_CLONE_PARENT if sibling else 0)
+    exit_signal = 0 if sibling else signal.SIGCHLD  # a sibling has the caller's
+    args = _CLONE_ARGS.pack(flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, group or 0)
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = int(_libc.syscall(_SYS_CLONE3, args, len(args)))
     if pid == 0:
