@@ -176,7 +176,8 @@ class Kernel:
     def enable(self, group: Path, controller: str) -> None:
         if controller not in (group / "cgroup.controllers").read_text().split():
             raise OSError(errno.ENOENT, "no such controller", str(group))
-        if group != self.root and (group / "cgroup.procs").read_text():
+        is_root = group == self.root and not (group / "cgroup.type").exists()
+        if not is_root and (group / "cgroup.procs").read_text():
             raise OSError(errno.EBUSY, "busy", str(group))
         control = group / "cgroup.subtree_control"
         control.write_text(f"{control.read_text().strip()} {controller}\n")
@@ -280,6 +281,18 @@ def test_in_a_delegated_unit_pods_stay_inside_and_the_daemon_makes_room(kernel: 
     assert (unit / "supervisor/cgroup.procs").read_text().split() == ["41", "42"]
     assert (unit / "cgroup.procs").read_text() == ""
     assert (unit / "pods/cgroup.subtree_control").read_text().split() == ["cpu", "memory", "pids"]
+
+
+def test_in_a_container_the_daemon_makes_room_at_the_top(kernel: Kernel) -> None:
+    """There the topmost group is some group of the host, with all processes of the container in it."""
+    (kernel.root / "cgroup.type").write_text("domain\n")
+    (kernel.root / "cgroup.procs").write_text("1\n7\n")
+    layout = v2(kernel.root)
+    with pytest.raises(Conflict, match="cannot enable cpu"):
+        layout.group("podd").create()
+    prepare_parent(layout, default_parent(layout, own_group(kernel.root, "0::/\n")))
+    assert (kernel.root / "supervisor/cgroup.procs").read_text().split() == ["1", "7"]
+    assert (kernel.root / "podd/cgroup.subtree_control").read_text().split() == ["cpu", "memory", "pids"]
 
 
 # ---- the kernel itself -----------------------------------------------------------------------------------------------

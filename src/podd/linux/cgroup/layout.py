@@ -106,12 +106,16 @@ def default_parent(layout: Layout, cgroups: str = "/proc/self/cgroup") -> str:
 def prepare_parent(layout: Layout, parent: str) -> Group:
     """Make the group under which all pods go, with every controller enabled down to it. For the daemon, at its start.
 
-    Where the parent is inside a unit's delegated group, the processes of that group (this daemon's) move to its leaf
-    "supervisor" first, because v2 allows no processes in a group whose children have controllers.
+    v2 allows no processes in a group whose children have controllers. So the processes of a unit's delegated group in
+    which the parent is (this daemon's), and those of the topmost group where podd itself runs in a container, are moved
+    to a leaf "supervisor" there. Raises Conflict: they cannot be, or a group between these and the parent has some.
     """
-    unit, _, _ = parent.rpartition("/")
-    if layout.unified and unit and _is_delegated(f"{layout.unified.mount}/{unit}"):
-        _vacate(f"{layout.unified.mount}/{unit}")
+    if layout.unified and layout.unified.controllers:
+        top, unit = layout.unified.mount, parent.rpartition("/")[0]
+        if os.path.exists(f"{top}/cgroup.type"):  # which the root of the host does not have
+            _vacate(top)
+        if unit and _is_delegated(f"{top}/{unit}"):
+            _vacate(f"{top}/{unit}")
     group = layout.group(parent)
     group.create()
     group.pass_on()
