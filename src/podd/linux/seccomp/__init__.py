@@ -7,11 +7,9 @@ program("localhost//etc/podd/seccomp/strict.json", capabilities)
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 
 from podd.errors import Invalid
-
-_cache: dict[tuple[object, ...], bytes] = {}
-_CACHE_SIZE = 64
 
 
 def program(profile: str, capabilities: int) -> bytes:
@@ -26,22 +24,19 @@ def program(profile: str, capabilities: int) -> bytes:
     if profile == "unconfined":
         return b""
     if profile == "runtime/default":
-        key: tuple[object, ...] = (profile, capabilities)
-    elif kind == "localhost" and path.startswith("/"):
-        key = (path, _state(path), capabilities)
-    else:
-        raise Invalid(
-            f'seccomp profile "{profile}": there is none of this name',
-            remedy='use "runtime/default", "unconfined" or "localhost/" and the absolute path of a file',
-        )
-    if key not in _cache:
-        while len(_cache) >= _CACHE_SIZE:
-            _cache.pop(next(iter(_cache)), None)
-        _cache[key] = _compile(path if kind == "localhost" else "", capabilities)
-    return _cache[key]
+        return _compile("", None, capabilities)
+    if kind == "localhost" and path.startswith("/"):
+        return _compile(path, _state(path), capabilities)
+    raise Invalid(
+        f'seccomp profile "{profile}": there is none of this name',
+        remedy='use "runtime/default", "unconfined" or "localhost/" and the absolute path of a file',
+    )
 
 
-def _state(path: str) -> tuple[int, int, int]:
+_State = tuple[int, int, int]  # of a file: what changes when it is written or replaced
+
+
+def _state(path: str) -> _State:
     try:
         found = os.stat(path)
     except OSError as exc:
@@ -49,7 +44,8 @@ def _state(path: str) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _compile(path: str, capabilities: int) -> bytes:
+@lru_cache(maxsize=64)
+def _compile(path: str, _: _State | None, capabilities: int) -> bytes:
     # Imported here, so that podd.linux stays free of json and libseccomp for those that compile nothing.
     from podd.linux.seccomp import bpf, default, oci  # noqa: PLC0415
 
