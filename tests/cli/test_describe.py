@@ -22,7 +22,7 @@ POD: Json = {
                 "name": "web",
                 "image": "rootfs:/",
                 "command": ["python3", "-m", "http.server"],
-                "args": ["8000"],
+                "args": ["8000", "two\nlines\n"],
                 "env": [{"name": "LANG", "value": "C.UTF-8"}, {"name": "EMPTY"}],
                 "resources": {"limits": {"cpu": "500m", "memory": "64Mi", "podd.io/pids": 100}},
                 "volumeMounts": [
@@ -132,6 +132,8 @@ Containers:
       http.server
     Args:
       8000
+      two
+      lines
     State:          Running
       Started:      Mon, 23 Nov 2026 12:00:00 +0000
     Ready:          True

@@ -220,9 +220,9 @@ def test_reader_that_has_enough(argv: tuple[str, ...], daemon: FakeDaemon) -> No
 
 def test_closed_standard_streams(daemon: FakeDaemon) -> None:
     daemon.answers["List"] = lambda _: {"pods": [pod()]}
-    command = " ".join(["exec", sys.executable, "-m", "podd.cli.main", "get", "pods", "<&-", ">&-", "2>&-"])
-    shown = subprocess.run(["sh", "-c", command], check=False, timeout=20)
+    shown = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *PODD_CLI, "get", "pods"], check=False, timeout=20)
     assert shown.returncode == 0
+    assert len(daemon.asked("List")) == 1
 
 
 def test_full_disk(daemon: FakeDaemon) -> None:

@@ -203,6 +203,21 @@ def test_events(run: Run, daemon: FakeDaemon) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("argv", "method", "key", "said"),
+    [
+        (("events",), "Events", "events", "no events\n"),
+        (("ns",), "Namespaces", "rows", "no running pods\n"),
+        (("tree",), "Tree", "nodes", "no running pods\n"),
+        (("stats",), "Stats", "pods", "no running pods\n"),
+    ],
+)
+def test_nothing_to_show(argv: tuple[str, ...], method: str, key: str, said: str, run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers[method] = lambda _: [{key: []}]
+    assert run(*argv) == (0, "", said)
+    assert run(*argv, "-o", "json") == (0, "[]\n", "")
+
+
 def test_events_to_come(run: Run, daemon: FakeDaemon) -> None:
     def follow(_: Call) -> Iterator[Answer | Json]:
         yield {"events": EVENTS}

@@ -13,7 +13,7 @@ from podd.cli.connect import connect
 from podd.cli.durations import duration
 from podd.cli.manifests import Manifest
 from podd.cli.status import Json
-from podd.cli.text import clean, complain
+from podd.cli.text import complain, note
 from podd.cli.words import Usage
 from podd.control.client import Client
 from podd.errors import PoddError
@@ -94,7 +94,7 @@ class Apply:
         text = ": ".join(filter(None, (step["phase"], step.get("reason"), step.get("message"))))
         if sys.stderr.isatty() and self._seen.get(step["name"]) != text:
             self._seen[step["name"]] = text
-            print(clean(f"pod/{step['name']}: {text}"), file=sys.stderr)
+            note(f"pod/{step['name']}: {text}")
 
     # ---- what became of them
     def _report(self, results: Sequence[Json] | None) -> None:
@@ -102,7 +102,7 @@ class Apply:
         for result in results or ():
             name = f"pod/{result['name']}"
             for warning in result.get("warnings", ()):
-                print(f"warning: {name}: {clean(warning)}", file=sys.stderr)
+                note(f"warning: {name}: {warning}")
             if result["action"] == "refused":
                 self._fail(name, result, "refused")
             elif refused and not self._options.dry_run:

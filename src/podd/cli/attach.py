@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -16,7 +15,7 @@ from podd.cli import streams, terminal
 from podd.cli.connect import connect
 from podd.cli.status import Json, container_statuses
 from podd.cli.streams import Inlet, Outlet
-from podd.cli.text import complain
+from podd.cli.text import complain, note
 from podd.cli.words import EXIT_INTERRUPTED, pod_name
 from podd.control.errors import EXIT_DONE
 from podd.errors import PoddError
@@ -45,7 +44,7 @@ def run(options: Namespace) -> int:
         os.set_blocking(connection, False)
         status = _run_session(_Session(connection, undo, stdin=options.stdin, tty=answer["tty"]))
     if status is not None:
-        print("detached: the container runs on", file=sys.stderr)
+        note("detached: the container runs on")
         return status
     return _exit_status(options, pod, answer["container"])
 

@@ -17,7 +17,7 @@ def connect(options: Namespace, *, timeout_s: float | None = None) -> Client:
     return Client(options.socket or os.environ.get("PODD_SOCKET") or DEFAULT_SOCKET, timeout_s=timeout_s)
 
 
-def batches(podd: Client, method: str, parameters: Mapping[str, Any], key: str) -> Iterator[dict[str, Any]]:
-    """What a call with "more" answers in lists under that key, one by one."""
+def batches(podd: Client, method: str, parameters: Mapping[str, Any], key: str) -> Iterator[list[dict[str, Any]]]:
+    """The lists under that key in the answers of a call with "more", as they come."""
     for reply in podd.call_more(method, parameters):
-        yield from reply.parameters[key]
+        yield reply.parameters[key]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 
 from podd.cli import manifests, orders
 from podd.cli.connect import connect
 from podd.cli.status import Json
+from podd.cli.text import note
 from podd.cli.words import Usage, add_namespace_options, listed_namespace, pod_names
 from podd.control.client import Client
 
@@ -32,7 +32,7 @@ def run(options: Namespace) -> int:
     with connect(options) as podd:
         targets = _named_in_manifests(podd, options) if options.filename else _chosen(podd, options, names)
         if not targets:
-            print("no pods", file=sys.stderr)
+            note("no pods")
         order = orders.together if options.wait and len(targets) > 1 else orders.each
         return order(podd, "Delete", targets, how, _done if options.wait else _ordered)
 

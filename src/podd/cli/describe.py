@@ -36,7 +36,9 @@ def run(options: Namespace) -> int:
         for number, (name, namespace) in enumerate(chosen):
             try:
                 pod = podd.call("Get", {"name": name, "namespace": namespace})["pod"]
-                events = list(batches(podd, "Events", {"name": pod["metadata"]["uid"]}, "events"))
+                events = [
+                    e for batch in batches(podd, "Events", {"name": pod["metadata"]["uid"]}, "events") for e in batch
+                ]
             except PoddError as refusal:
                 result = complain(str(refusal))
                 continue
@@ -126,7 +128,7 @@ def _container(spec: Json, now: Json) -> Iterator[str]:
     for title, key in (("Command", "command"), ("Args", "args")):
         if spec.get(key):
             yield f"{title}:"
-            yield from (f"  {clean(word)}" for word in spec[key])
+            yield from (f"  {clean(line)}" for word in spec[key] for line in word.rstrip("\n").split("\n"))
     yield from _state("State", now.get("state", {}))
     if now.get("lastState"):
         yield from _state("Last State", now["lastState"])

@@ -8,7 +8,6 @@ copied here. They do not pass through the daemon.
 from __future__ import annotations
 
 import os
-import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from typing import Any
 from podd.cli import streams, terminal
 from podd.cli.connect import connect
 from podd.cli.streams import Inlet
+from podd.cli.text import note
 from podd.cli.words import Usage, pod_name
 from podd.control.client import Client, Reply
 
@@ -37,7 +37,7 @@ def run(options: Namespace) -> int:
         raise Usage("a command is missing: podd-cli exec POD -- COMMAND")
     tty = options.tty
     if tty and not os.isatty(0):
-        print("podd-cli: warning: standard input is not a terminal: going on without -t", file=sys.stderr)
+        note("podd-cli: warning: standard input is not a terminal: going on without -t")
         tty = False
     asked = {
         "name": pod_name(options.pod),

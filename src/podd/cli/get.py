@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from podd.cli import durations, output
 from podd.cli.connect import connect
 from podd.cli.status import Json, colour, podd_status, ready, restarts, status
-from podd.cli.text import Table, complain
+from podd.cli.text import Table, complain, note
 from podd.cli.words import Usage, add_namespace_options, listed_namespace, pod_names
 from podd.control.client import Client
 from podd.errors import PoddError
@@ -64,7 +64,7 @@ def _print_table(pods: Sequence[Json], options: Namespace, *, say_none: bool) ->
         print("\n".join(_table(pods, options).lines()))
     elif say_none:
         where = "" if options.all_namespaces else f" in namespace {listed_namespace(options)}"
-        print(f"no pods{where}", file=sys.stderr)
+        note(f"no pods{where}")
 
 
 def _table(pods: Sequence[Json], options: Namespace) -> Table:

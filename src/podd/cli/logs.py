@@ -53,18 +53,18 @@ def run(options: Namespace) -> int:
         "previous": options.previous,
     }
     with connect(options) as podd:
-        lines: Iterator[Json]
-        if not options.all_containers:
-            lines = batches(podd, "Logs", asked, "lines")
-        else:
+        if options.all_containers:
             pod = podd.call("Get", {"name": name, "namespace": options.namespace})["pod"]
             members = [container["name"] for container in pod["spec"]["containers"]]
-            asked |= {"name": pod["metadata"]["uid"], "namespace": None}
             name = pod["metadata"]["name"]
-            lines = _of_all(options, asked, members)
+            replies = _of_all(options, {**asked, "name": pod["metadata"]["uid"], "namespace": None}, members)
+        else:
+            replies = batches(podd, "Logs", asked, "lines")
         printer = Printer(options, name)
-        for line in lines:
-            printer.show(line)
+        for lines in replies:
+            for line in lines:
+                printer.show(line)
+            sys.stdout.flush()
     return 0
 
 
@@ -86,8 +86,6 @@ class Printer:
         self._open = origin if line["partial"] else None
         if not self._open:
             out.write("\n")
-        if self._options.follow:
-            out.flush()
 
     def _head(self, line: Json) -> str:
         head = ""
@@ -100,7 +98,7 @@ class Printer:
 # ---- all containers of a pod -----------------------------------------------------------------------------------------
 
 
-def _of_all(options: Namespace, asked: dict[str, Any], members: Sequence[str]) -> Iterator[Json]:
+def _of_all(options: Namespace, asked: dict[str, Any], members: Sequence[str]) -> Iterator[list[Json]]:
     if options.follow:
         yield from _interleaved(options, asked, members)
         return
@@ -109,7 +107,7 @@ def _of_all(options: Namespace, asked: dict[str, Any], members: Sequence[str]) -
             yield from batches(podd, "Logs", {**asked, "container": member}, "lines")
 
 
-def _interleaved(options: Namespace, asked: dict[str, Any], members: Sequence[str]) -> Iterator[Json]:
+def _interleaved(options: Namespace, asked: dict[str, Any], members: Sequence[str]) -> Iterator[list[Json]]:
     """Lines of all as they come: each container is followed on a connection, by a thread, of its own.
 
     Threads are not waited for: what ends this command ends them. Raises what one of them met.
@@ -117,13 +115,13 @@ def _interleaved(options: Namespace, asked: dict[str, Any], members: Sequence[st
     import queue
     import threading
 
-    came: queue.Queue[Json | BaseException | None] = queue.Queue(maxsize=1000)
+    came: queue.Queue[list[Json] | BaseException | None] = queue.Queue(maxsize=len(members))
 
     def follow(member: str) -> None:
         try:
             with connect(options) as podd:
-                for line in batches(podd, "Logs", {**asked, "container": member}, "lines"):
-                    came.put(line)
+                for lines in batches(podd, "Logs", {**asked, "container": member}, "lines"):
+                    came.put(lines)
             came.put(None)
         except Exception as exc:  # noqa: BLE001  # raised again by who reads the queue
             came.put(exc)

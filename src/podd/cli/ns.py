@@ -7,30 +7,25 @@ from argparse import ArgumentParser, Namespace
 from podd.cli import output
 from podd.cli.connect import connect
 from podd.cli.status import Json
-from podd.cli.text import Table
-from podd.cli.words import add_namespace_options, listed_namespace, pod_name
+from podd.cli.text import Table, note
+from podd.cli.words import add_pod_choice, chosen
 
 COLUMNS = ("NAMESPACE", "INODE", "SCOPE", "MEMBERS", "PINNED BY")
 SCOPES = {"node": "node (shared with the host)"}
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("pod", nargs="?", metavar="POD", help="NAME, pod/NAME, or the beginning of a uid; all without")
-    add_namespace_options(parser)
+    add_pod_choice(parser)
     output.add_format_option(parser)
 
 
 def run(options: Namespace) -> int:
-    asked = {
-        "name": pod_name(options.pod) if options.pod else None,
-        "namespace": options.namespace if options.pod else listed_namespace(options),
-    }
     with connect(options) as podd:
-        rows = podd.call("Namespaces", asked)["rows"]
+        rows = podd.call("Namespaces", chosen(options))["rows"]
     if options.output:
         output.show(rows, options.output)
     else:
-        print("\n".join(_table(rows, options).lines()))
+        print("\n".join(_table(rows, options).lines())) if rows else note("no running pods")
     return 0
 
 

@@ -11,8 +11,8 @@ from podd.cli import amounts, output
 from podd.cli.connect import connect
 from podd.cli.durations import parse_time
 from podd.cli.status import Json
-from podd.cli.text import Table
-from podd.cli.words import Usage, add_namespace_options, listed_namespace, pod_name
+from podd.cli.text import Table, note
+from podd.cli.words import Usage, add_pod_choice, chosen
 from podd.control.client import Client
 
 COLUMNS = ("POD", "CONTAINER", "CPU", "MEMORY", "PIDS", "OOM KILLS")
@@ -22,9 +22,8 @@ CLEAR = "\033[H\033[J"
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("pod", nargs="?", metavar="POD", help="one pod only")
+    add_pod_choice(parser)
     parser.add_argument("-w", "--watch", action="store_true", help=f"again every {REFRESH_S:g} seconds")
-    add_namespace_options(parser)
     output.add_format_option(parser)
 
 
@@ -35,6 +34,9 @@ def run(options: Namespace) -> int:
         before = _sample(podd, options)
         if options.output:
             output.show(list(before.values()), options.output)
+            return 0
+        if not before and not options.watch:
+            note("no running pods")
             return 0
         time.sleep(SAMPLE_S)
         while True:
@@ -49,11 +51,7 @@ def run(options: Namespace) -> int:
 
 def _sample(podd: Client, options: Namespace) -> dict[str, Json]:
     """By uid."""
-    asked = {
-        "name": pod_name(options.pod) if options.pod else None,
-        "namespace": options.namespace if options.pod else listed_namespace(options),
-    }
-    return {pod["uid"]: pod for pod in podd.call("Stats", asked)["pods"]}
+    return {pod["uid"]: pod for pod in podd.call("Stats", chosen(options))["pods"]}
 
 
 def _table(before: Mapping[str, Json], now: Mapping[str, Json], options: Namespace) -> Table:

@@ -157,6 +157,12 @@ def complain(message: str, status: int = EXIT_FAILED) -> int:
     return status
 
 
+def note(message: str) -> None:
+    """Something for a person to know, beside what a program may read."""
+    with suppress(OSError):
+        print(clean(message), file=sys.stderr, flush=True)
+
+
 def discard_output() -> None:
     """What is still buffered goes nowhere, so that the interpreter's own flush at exit finds no broken pipe."""
     try:

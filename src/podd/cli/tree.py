@@ -9,8 +9,8 @@ from typing import NamedTuple
 from podd.cli import amounts, output
 from podd.cli.connect import connect
 from podd.cli.status import Json
-from podd.cli.text import box_characters, clean, cut, paint, terminal_columns
-from podd.cli.words import add_namespace_options, listed_namespace, pod_name
+from podd.cli.text import box_characters, clean, cut, note, paint, terminal_columns
+from podd.cli.words import add_pod_choice, chosen
 
 BOX = ("├─", "└─", "│ ", "  ")
 ASCII = ("|-", "`-", "| ", "  ")
@@ -25,21 +25,18 @@ class Branch(NamedTuple):
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("pod", nargs="?", metavar="POD", help="NAME, pod/NAME, or the beginning of a uid; all without")
-    add_namespace_options(parser)
+    add_pod_choice(parser)
     output.add_format_option(parser)
 
 
 def run(options: Namespace) -> int:
-    asked = {
-        "name": pod_name(options.pod) if options.pod else None,
-        "namespace": options.namespace if options.pod else listed_namespace(options),
-    }
     with connect(options) as podd:
-        nodes = podd.call("Tree", asked)["nodes"]
+        nodes = podd.call("Tree", chosen(options))["nodes"]
     if options.output:
         output.show(nodes, options.output)
         return 0
+    if not nodes:
+        note("no running pods")
     for root in grown(nodes):
         print("\n".join(_drawn(root)))
     return 0

@@ -44,6 +44,21 @@ def add_namespace_options(parser: ArgumentParser) -> None:
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="pods of all namespaces")
 
 
+def add_pod_choice(parser: ArgumentParser) -> None:
+    """One pod, or all of a namespace, or all."""
+    parser.add_argument("pod", nargs="?", metavar="POD", help="NAME, pod/NAME, or the beginning of a uid; all without")
+    add_namespace_options(parser)
+
+
+def chosen(options: Namespace) -> dict[str, str | None]:
+    """What add_pod_choice's options choose, as the daemon's calls take it."""
+    if options.pod is None:
+        return {"name": None, "namespace": listed_namespace(options)}
+    if options.all_namespaces:
+        raise Usage("a pod's name does not go with --all-namespaces")
+    return {"name": pod_name(options.pod), "namespace": options.namespace}
+
+
 def listed_namespace(options: Namespace) -> str | None:
     """The namespace of a list: what -n names, else "default"; None (all) with -A."""
     return None if options.all_namespaces else options.namespace or "default"
