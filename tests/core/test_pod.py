@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from podd.core import container, look, pod, sandbox, status
+from podd.core import container, look, pod, sandbox, state, status
 from podd.core import events as ev
+from podd.driver.contract import ContainerCreated, Observed
 from podd.errors import Conflict
-from world import BOOM, SECOND, World, make_pod
+from world import BOOM, SECOND, World, exit_of, make_pod
 
 POLICIES = ("Always", "OnFailure", "Never")
 
@@ -66,6 +67,19 @@ def test_one_member_that_cannot_be_made_undoes_all(policy: str, broken: int) -> 
     assert shown(world, creates[broken].name) == "CreateContainerError"
     assert phase(world) == ("Failed" if policy == "Never" else "Pending")
     assert status.status(world.state, str).message == "boom: no such file; give another"
+
+
+def test_only_the_first_failure_of_a_start_counts() -> None:
+    world = World.of()
+    world.do(world.pending[0])
+    world.do(world.pending[0])
+    first, second, third = world.waits_for(ev.CreateContainer)
+    world.do(first)
+    world.do(second, fail=True)
+    world.feed(ev.ContainerExited(id=first.id, exit=exit_of(137, world.now_ns, 9)))
+    world.feed(ev.ContainerFailed(id=third.id, failure=BOOM))
+    assert world.state.failed_start is not None
+    assert (world.state.failed_start.culprit, world.state.failed_start.tries) == (second.name, 1)
 
 
 def test_a_start_that_failed_is_tried_again_ever_more_rarely_and_then_works() -> None:
@@ -254,7 +268,7 @@ def test_pause_holds_restarts_and_stop_thaws_first() -> None:
     world.settle()
     assert world.frozen
     assert not world.state.conditions["Ready"].status
-    world.end(world.id_of("b"), container_exit(world))
+    world.end(world.id_of("b"), exit_of(137, world.now_ns, 9))
     assert not world.pending, "nothing is made in a frozen pod"
     world.feed(ev.StopAsked())
     (thaw,) = world.pending
@@ -262,12 +276,6 @@ def test_pause_holds_restarts_and_stop_thaws_first() -> None:
     world.do(thaw)
     world.do(world.pending[0])
     assert world.signals == [(15, ("a",))]
-
-
-def container_exit(world: World) -> object:
-    from world import exit_of
-
-    return exit_of(137, world.now_ns, 9)
 
 
 @pytest.mark.parametrize("request_", [ev.PauseAsked(), ev.StartAsked(), ev.RestartAsked(), ev.ResumeAsked()])
@@ -285,8 +293,6 @@ def test_a_pod_that_does_not_run_cannot_be_paused() -> None:
 
 
 def test_a_member_unlike_its_plan_never_runs() -> None:
-    from podd.driver.contract import ContainerCreated, Observed
-
     world = World.of("a")
     world.do(world.pending[0])
     world.do(world.pending[0])
@@ -309,8 +315,6 @@ def test_a_program_that_ends_before_its_start_is_answered_is_no_failed_start() -
         world.do(world.pending[0])
     (start,) = world.waits_for(ev.StartContainers)
     (id,) = start.ids
-    from world import exit_of
-
     world.end(id, exit_of(0, world.now_ns))
     world.do(start)
     world.settle()
@@ -345,8 +349,6 @@ def test_ids_are_known_before_and_never_used_twice() -> None:
 
 
 def test_a_new_pod_is_pending_and_wakes_at_once() -> None:
-    from podd.core import state
-
     fresh = state.new(World.of().state.uid, make_pod(), "fake", 5)
     assert status.phase(fresh) == "Pending"
     assert look.next_wake(fresh) == 0

@@ -107,7 +107,8 @@ class Walk(RuleBasedStateMachine):
     @invariant()
     def nothing_runs_in_a_pod_that_was_forgotten(self) -> None:
         if self.world.forgotten:
-            assert not (self.world.sandboxes or self.world.live or self.world.held or self.world.volumes)
+            world = self.world
+            assert not any((world.sandboxes, world.live, world.held, world.volumes))
 
     @invariant()
     def the_pod_never_waits_for_nothing(self) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from real import Podd
 
-from podd.testing import audit
-
 
 @pytest.fixture
 def podd() -> Iterator[Podd]:
@@ -25,9 +23,9 @@ def podd() -> Iterator[Podd]:
         one.ensure_running()
         for pod in one.pods():
             one.cli("delete", "pod", pod["metadata"]["name"], "-n", pod["metadata"]["namespace"], "--now")
-        audit.assert_clean(before, one.snapshot(), ignoring=one.kept)
+        one.assert_clean(before)
         one.stop()
-        audit.assert_clean(one.before, one.snapshot(daemon=False), ignoring=one.kept)
+        one.assert_clean(one.before, daemon=False)
     finally:
         one.stop()
         shutil.rmtree(folder)

@@ -37,8 +37,12 @@ cgroup_parent = "{cgroup}"
 
 
 class Podd:
-    # The store and the logs of pods stay by design; everything else must go.
-    kept = (r"^file: .*/(podd\.db|log/|d\.log|podd\.toml|shared/)", r"^file: .*\.lock$")
+    # The store and the logs of pods stay by design, and a podd that was started again is another process.
+    kept = (
+        r"^file: .*/(podd\.db|log/|d\.log|podd\.toml|shared/)",
+        r"^file: .*\.lock$",
+        r"^process: pid \d+ \((\S+ \S+/podd --config|podd-zygote)",
+    )
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -101,6 +105,14 @@ class Podd:
     def snapshot(self, *, daemon: bool = True) -> audit.Snapshot:
         pid = self._process.pid if daemon and self._process else None
         return audit.snapshot([str(self.folder)], cgroup_parent=self.folder.name, daemon=pid)
+
+    def assert_clean(self, before: audit.Snapshot, *, daemon: bool = True) -> None:
+        """Nothing is left. A process that has just ended may wait a moment for its parent to take notice."""
+        end = time.monotonic() + 2
+        while time.monotonic() < end and audit.leaks(before, self.snapshot(daemon=daemon), ignoring=self.kept):
+            time.sleep(0.02)
+        kept = self.kept if daemon else self.kept[:2]
+        audit.assert_clean(before, self.snapshot(daemon=daemon), ignoring=kept)
 
     def log(self) -> list[dict[str, Any]]:
         lines = (self.folder / "d.log").read_text().splitlines()

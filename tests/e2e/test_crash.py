@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import subprocess
 
 import pytest
-from real import MOUNT, Podd, alive, kill, manifest, sh, shared, sleeper, until
+from real import BIN, MOUNT, Podd, alive, kill, manifest, sh, shared, sleeper, until
 
 pytestmark = pytest.mark.root
 
@@ -91,9 +92,7 @@ def test_a_kill_at_any_write_or_call_is_made_good(podd: Podd, seed: int) -> None
 
         def rests(name: str = name) -> bool:
             found = [p for p in podd.pods() if p["metadata"]["name"] == name]
-            return not found or (
-                found[0]["status"]["phase"] == "Running" and len(podd.pids(name)) == 2
-            )
+            return not found or (found[0]["status"]["phase"] == "Running" and len(podd.pids(name)) == 2)
 
         until(rests, f"{name}, after a kill at point {point}, is running or gone")
 
@@ -109,10 +108,6 @@ def test_podd_stops_and_starts_without_touching_pods(podd: Podd) -> None:
 
 
 def test_two_podds_do_not_share_directories(podd: Podd) -> None:
-    import subprocess
-
-    from real import BIN
-
     done = subprocess.run(
         [BIN / "podd", "--config", podd.folder / "podd.toml"], capture_output=True, text=True, timeout=20, check=False
     )

@@ -121,7 +121,9 @@ def test_a_member_finds_its_pod_and_nothing_of_the_host(podd: Podd) -> None:
     podd.apply(
         manifest(
             "p",
-            sleeper("a", env=[{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)2"}], workingDir="/usr/lib", **MOUNT),
+            sleeper(
+                "a", env=[{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)2"}], workingDir="/usr/lib", **MOUNT
+            ),
             hostname="name-of-the-pod",
             **shared(podd),
         )
@@ -132,7 +134,11 @@ def test_a_member_finds_its_pod_and_nothing_of_the_host(podd: Podd) -> None:
 
     assert run("hostname") == "name-of-the-pod\n"
     environment = dict(line.split("=", 1) for line in run("env").splitlines())
-    assert {k: environment.get(k) for k in ("A", "B", "HOSTNAME")} == {"A": "1", "B": "12", "HOSTNAME": "name-of-the-pod"}
+    assert {k: environment.get(k) for k in ("A", "B", "HOSTNAME")} == {
+        "A": "1",
+        "B": "12",
+        "HOSTNAME": "name-of-the-pod",
+    }
     assert set(environment) <= {"A", "B", "HOSTNAME", "HOME", "PATH", "PWD", "SHLVL", "_"}
     assert run("pwd") == "/usr/lib\n"
     assert "name-of-the-pod" in run("cat", "/etc/hosts")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 
 import pytest
@@ -14,8 +16,6 @@ DAEMONIZES = "setsid sh -c 'echo $$ > /shared/daemon; trap \"\" TERM HUP; while 
 
 
 def all_pids(podd: Podd, name: str) -> set[int]:
-    import json
-
     nodes = json.loads(podd.cli("tree", name, "-o", "json"))
     nodes = nodes["nodes"] if isinstance(nodes, dict) else nodes
     return {p["pid"] for n in nodes for p in n["processes"]}
@@ -51,9 +51,16 @@ def test_everything_is_gone_within_the_grace_period(podd: Podd, pid: str) -> Non
 
 
 def test_delete_now_is_quick_and_leaves_no_volume(podd: Podd) -> None:
-    volumes = [{"name": "disk", "emptyDir": {}}, {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]
+    volumes = [
+        {"name": "disk", "emptyDir": {}},
+        {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+    ]
     mounts = [{"name": "disk", "mountPath": "/disk"}, {"name": "memory", "mountPath": "/memory"}]
-    podd.apply(manifest("p", sh("a", f"echo x > /disk/f; echo y > /memory/f; {STUBBORN}", volumeMounts=mounts), volumes=volumes))
+    podd.apply(
+        manifest(
+            "p", sh("a", f"echo x > /disk/f; echo y > /memory/f; {STUBBORN}", volumeMounts=mounts), volumes=volumes
+        )
+    )
     assert podd.cli("exec", "p", "--", "sh", "-c", "head -c 2M /dev/zero > /memory/big", status=None) != "0"
     podd.cli("restart", "p", "--grace-period", "0")
     until(lambda: podd.cli("exec", "p", "--", "cat", "/disk/f", status=None) == "x\n", "volumes outlive a restart")
@@ -62,11 +69,12 @@ def test_delete_now_is_quick_and_leaves_no_volume(podd: Podd) -> None:
     assert "not" in podd.cli("get", "pod", "p", status=1) or True
 
 
-@pytest.mark.parametrize(("policy", "code", "again"), [("Always", 0, True), ("OnFailure", 3, True), ("OnFailure", 0, False), ("Never", 3, False)])
+@pytest.mark.parametrize(
+    ("policy", "code", "again"),
+    [("Always", 0, True), ("OnFailure", 3, True), ("OnFailure", 0, False), ("Never", 3, False)],
+)
 def test_restart_policy_on_real_exits(podd: Podd, policy: str, code: int, again: bool) -> None:
     script = f"echo run >> /shared/runs; read x < /shared/go; exit {code}"
-    import os
-
     os.mkfifo(podd.shared / "go", 0o666)
     podd.apply(manifest("p", sh("a", script, **MOUNT), sleeper("b"), restartPolicy=policy, **shared(podd)))
     with (podd.shared / "go").open("w") as fifo:
@@ -97,7 +105,9 @@ def test_a_member_that_is_killed_says_so(podd: Podd) -> None:
 def test_out_of_memory_is_told(podd: Podd) -> None:
     eat = "import sys; x = bytearray(200 << 20); sys.exit(0)"
     limits = {"resources": {"limits": {"memory": "32Mi"}}}
-    podd.apply(manifest("p", {"name": "a", "command": ["/usr/bin/python3", "-c", eat], **limits}, restartPolicy="Never"))
+    podd.apply(
+        manifest("p", {"name": "a", "command": ["/usr/bin/python3", "-c", eat], **limits}, restartPolicy="Never")
+    )
     until(lambda: podd.status("p")["phase"] == "Failed", "it is killed")
     ended = podd.status("p")["containerStatuses"][0]["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")

@@ -1,4 +1,4 @@
-"""A podd without a kernel and without a socket: the real engine over the fake driver, started, killed and started again."""
+"""The real engine over the fake driver, without kernel or socket: started, killed and started again."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from harness import Crash, apply, engine
 
 from podd.engine.engine import Engine
-from podd.errors import NotFound, PoddError
+from podd.errors import NotFound, PoddError, Unavailable
 from podd.testing.fake import FakeHost, Program
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,8 @@ async def run_until_crash(tmp_path: Path, host: FakeHost, points: Points) -> boo
         async with engine(tmp_path, host, failpoint=points) as one:
             await live(one)
     except BaseExceptionGroup as group:
-        assert group.subgroup(Crash), group
+        if group.subgroup(Crash) is None:
+            raise
         return True
     except Crash:
         return True
@@ -77,7 +78,6 @@ async def test_a_crash_at_every_point_is_made_good(tmp_path: Path) -> None:
         place = tmp_path / str(n)
         host, points = make_host(), Points(crash_at=n)
         assert await run_until_crash(place, host, points)
-        before = {c.pid for s in host.sandboxes.values() for c in s.containers.values() if c.running}
         async with engine(place, host) as one:
             await anyio.sleep(900)
             context = f"crash {n} of {total}, at {points.reached[-1]}"
@@ -96,7 +96,6 @@ async def test_a_crash_at_every_point_is_made_good(tmp_path: Path) -> None:
                 await one.delete("web", None, grace_period_s=None, wait=True)
             assert not host.sandboxes, context
         assert not host.violations, (context, host.violations)
-        del before
 
 
 async def test_what_ran_goes_on_running_unharmed(tmp_path: Path) -> None:
@@ -153,8 +152,6 @@ async def test_orphans_are_removed(tmp_path: Path) -> None:
 
 
 async def test_a_store_that_fails_refuses_requests_and_loses_nothing(tmp_path: Path) -> None:
-    from podd.errors import Unavailable
-
     failing = False
 
     def fail(point: str) -> None:

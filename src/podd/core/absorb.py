@@ -187,6 +187,8 @@ def _start_failed(state: PodState, culprit: str, reason: str, failure: ev.Failur
 
     Whether there is another try is the restart policy's; its time grows as a crashing container's does.
     """
+    if isinstance(state.sandbox, sandbox.NotReady | sandbox.Removing):
+        return state, []  # it has failed already, and this is only what follows from that
     tries = state.failed_start.tries + 1 if state.failed_start else 1
     delay_s = min(FIRST_DELAY_S * 2 ** (tries - 1), MAX_DELAY_S)
     again = None if state.pod.spec.restart_policy == "Never" else now_ns + delay_s * SECOND
