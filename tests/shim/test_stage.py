@@ -257,6 +257,12 @@ def test_volume_over_proc_is_refused(pod: Pod, tmp_path: Path) -> None:
     assert (run.kind, run.error) == ("Invalid", "mount /proc/sys: it would cover a part of /proc")
 
 
+@pytest.mark.parametrize("target", ["/", "//", "/x/..", "."])
+def test_volume_over_the_root_is_refused(pod: Pod, tmp_path: Path, target: str) -> None:
+    run = pod.run("true", mounts=[volume(tmp_path, target)])
+    assert (run.kind, run.error) == ("Invalid", "volume mount /: it would cover the root")
+
+
 @pytest.mark.parametrize(("propagation", "seen"), [("private", ""), ("host-to-container", "late\n")])
 def test_propagation(pod: Pod, tmp_path: Path, propagation: str, seen: str) -> None:
     source = tmp_path / "shared"
@@ -561,6 +567,16 @@ def test_exec_in_what_has_ended_is_a_conflict(pod: Pod) -> None:
 
 
 # ---- leaving nothing behind ------------------------------------------------------------------------------------------
+
+
+def test_container_beside_an_init_that_has_ended_is_a_conflict(make_pod: MakePod) -> None:
+    pod = make_pod(pid="pod")
+    assert pod.init_pid is not None
+    os.kill(pod.init_pid, signal.SIGKILL)
+    os.waitpid(pod.init_pid, 0)
+    pod.init_pid = None
+    with pytest.raises(Conflict, match="the init of the pod's pid namespace has ended"):
+        stage.fork_container(pod.plan)
 
 
 def test_failed_sandbox_leaves_nothing(tmp_path: Path) -> None:

@@ -505,6 +505,7 @@ def test_cgroups_are_namespaced_and_read_only(pod: Pod) -> None:
 
 def test_privileged(pod: Pod, tmp_path: Path) -> None:
     mask = capabilities.bounding_set()
+    before = sorted(os.listdir("/dev"))
     run = pod.sh(
         "cat /proc/self/status; ls /dev | wc -l; touch /sys/kernel/x 2>&1; tty",
         privileged=True,
@@ -519,3 +520,4 @@ def test_privileged(pod: Pod, tmp_path: Path) -> None:
     lines = pod.sh(node, privileged=True, capabilities=mask, masked_paths=["/proc/keys"]).lines
     assert lines[0] == "2"
     assert int(lines[1]) > 0
+    assert sorted(os.listdir("/dev")) == before

@@ -26,6 +26,10 @@ HINTS: dict[tuple[str, int], str] = {
     ("setns", errno.EINVAL): "the process has more than one thread, or the descriptor is no such namespace",
     ("setns", errno.EPERM): "CAP_SYS_ADMIN is missing in the namespace's user namespace",
     ("fsmount", errno.EPERM): "CAP_SYS_ADMIN is missing in the user namespace of the mount namespace",
+    (
+        "fsconfig",
+        errno.EINVAL,
+    ): "an option or a layer is not what the file system can take; the kernel's log says which",
     ("fsopen", errno.ENODEV): "the kernel has no such file system",
     ("move_mount", errno.EINVAL): (
         "one of source and target is a directory and the other is not, or one is not in this mount namespace"

@@ -81,7 +81,7 @@ def build(sandbox: SandboxPlan, plan: ContainerPlan) -> Built:
     for source in sources:
         with doing(f"mount {source.path}", Invalid):
             _attach(root, source)
-    terminal = _terminal(root) if plan["tty"] else None
+    terminal = _terminal(root, privileged=plan["privileged"]) if plan["tty"] else None
     if not plan["privileged"]:
         with doing("masked and read-only paths"):
             _restrict_paths(root, plan)
@@ -119,10 +119,7 @@ def _gather(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
     with doing("/proc, /sys and /dev"):
         sources = [
             Source(mounts.filesystem("proc", attributes=mounts.NO_EXEC), "/proc"),
-            *(_host_dev() if privileged else _own_dev()),
-            Source(mounts.devpts(), "/dev/pts"),
-            Source(_shm(sandbox), "/dev/shm"),
-            Source(mounts.filesystem("mqueue", attributes=mounts.NO_EXEC), "/dev/mqueue"),
+            *_dev(sandbox, privileged=privileged),
             Source(mounts.filesystem("sysfs", attributes=mounts.NO_EXEC | read_only), "/sys"),
         ]
     with doing("/sys/fs/cgroup"):
@@ -133,6 +130,19 @@ def _gather(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
         with doing(f"volume mount {volume['container_path']}", Invalid):
             sources.append(_volume(volume, privileged=privileged))
     return sources
+
+
+def _dev(sandbox: SandboxPlan, *, privileged: bool) -> list[Source]:
+    inside = {
+        "/dev/pts": mounts.devpts(),
+        "/dev/shm": _shm(sandbox),
+        "/dev/mqueue": mounts.filesystem("mqueue", attributes=mounts.NO_EXEC),
+    }
+    if not privileged:
+        return [*_own_dev(), *(Source(mount, path) for path, mount in inside.items())]
+    host = mounts.restrict(mounts.bind("/dev"), MountAttr.NONE, propagation=MountFlag.PRIVATE)
+    places = (Source(mount, path) for path, mount in inside.items() if os.path.isdir(path))  # nothing is made in it
+    return [Source(host, "/dev"), *places]
 
 
 def _own_dev() -> list[Source]:
@@ -156,10 +166,6 @@ def _device(name: str) -> int:
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(*DEVICES[name]):
         raise Invalid(f"/dev/{name} of the host: not the character device {DEVICES[name]}", remedy="repair /dev")
     return mounts.restrict(device, _DEVICE, recursive=False)
-
-
-def _host_dev() -> list[Source]:
-    return [Source(mounts.restrict(mounts.bind("/dev"), MountAttr.NONE, propagation=MountFlag.PRIVATE), "/dev")]
 
 
 def _shm(sandbox: SandboxPlan) -> int:
@@ -227,6 +233,8 @@ def _pod_files(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
 
 
 def _volume(volume: MountPlan, *, privileged: bool) -> Source:
+    if posixpath.normpath(f"/{volume['container_path']}") in ("/", "//"):
+        raise Invalid("volume mount /: it would cover the root", remedy="choose another mountPath")
     tree = mounts.bind(volume["host_path"])
     if volume["propagation"] != "private":
         _must_propagate(volume)
@@ -277,11 +285,12 @@ def _attach(root: Root, source: Source) -> None:
     root.attach(source.mount, target)
 
 
-def _terminal(root: Root) -> Terminal:
+def _terminal(root: Root, *, privileged: bool) -> Terminal:
     """A terminal of the container's own devpts, which is its /dev/console too."""
     with doing("terminal"):
         terminal = open_terminal(root.open("/dev/pts", symlinks=False))
-        root.attach(mounts.bind_fd(terminal.slave), root.file("/dev/console", symlinks=False))
+        console = root.open if privileged else root.file  # in the host's /dev nothing is made
+        root.attach(mounts.bind_fd(terminal.slave), console("/dev/console", symlinks=False))
         return terminal
 
 

@@ -67,6 +67,7 @@ def fork_container(sandbox: SandboxPlan, group: int | None = None, *, sibling: b
     """As os.fork(), with the child in the pid namespace that a container of this sandbox belongs in.
 
     group: the directory of a v2 cgroup that the child is born in. sibling: as `podd.linux.cgroup.fork_into`.
+    Raises Conflict: the init of the pod's pid namespace has ended.
     """
     fork = _fork(group, sibling=sibling)
     if sandbox["pid"] == "node":
@@ -75,7 +76,7 @@ def fork_container(sandbox: SandboxPlan, group: int | None = None, *, sibling: b
         return namespaces.fork_in_new_pid_namespace(fork)
     pin = os.open(f"{sandbox['run_dir']}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return namespaces.fork_in_pid_namespace(pin, fork)
+        return _fork_beside(pin, fork, "container: the init of the pod's pid namespace has ended")
     finally:
         os.close(pin)
 
@@ -88,11 +89,15 @@ def fork_exec(sandbox: SandboxPlan, pidfd: int, group: int | None = None, *, sib
     fork = _fork(group, sibling=sibling)
     if sandbox["pid"] == "node":
         return fork()
+    return _fork_beside(pidfd, fork, "exec: the container is not running")
+
+
+def _fork_beside(fd: int, fork: Callable[[], int], dead: str) -> int:
     try:
-        return namespaces.fork_in_pid_namespace(pidfd, fork)
+        return namespaces.fork_in_pid_namespace(fd, fork)
     except OSError as exc:
-        if exc.errno in (errno.ESRCH, errno.ENOMEM):  # no such process, or a pid namespace whose first has ended
-            raise Conflict("exec: the container is not running") from exc
+        if exc.errno in (errno.ESRCH, errno.ENOMEM):  # no such process; a pid namespace whose first process has ended
+            raise Conflict(dead) from exc
         raise
 
 
