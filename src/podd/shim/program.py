@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from typing import NamedTuple
 
 from podd.errors import Invalid
 from podd.shim.failure import reason
@@ -90,27 +91,40 @@ def _must_be_executable(path: str, subject: str = "") -> None:
 
 
 def _shebang(header: bytes, path: str) -> str:
-    words = header[2:].split(b"\n", 1)[0].split()
+    words = header[2:].split(b"\n", 1)[0].split(b"\0", 1)[0].split()
     if not words:
         raise NotRunnable(f'command "{path}": its "#!" line names no interpreter')
     return os.fsdecode(words[0])
 
 
 def _elf_interpreter(fd: int, header: bytes) -> str | None:
-    """PT_INTERP of an ELF file of this machine's byte order; None for a static one and for what is no ELF."""
-    if header[:4] != b"\x7fELF" or len(header) < 64:
+    """PT_INTERP of an ELF file; None for a static one, for what is no ELF, and for what only the kernel can judge."""
+    if header[:4] != b"\x7fELF":
         return None
-    if header[4] == 2:
-        offset, size, count = (*struct.unpack_from("=Q", header, 32), *struct.unpack_from("=HH", header, 54))
-    else:
-        offset, size, count = (*struct.unpack_from("=I", header, 28), *struct.unpack_from("=HH", header, 42))
+    try:
+        return _find_interpreter(fd, header, _ELF64 if header[4] == 2 else _ELF32)
+    except (struct.error, IndexError, OverflowError, OSError):  # damaged
+        return None
+
+
+class _Layout(NamedTuple):
+    """Where an ELF file of one size of word has what. Source: elf(5)."""
+
+    table: tuple[str, int]  # e_phoff: format, place in the file's header
+    entries: int  # e_phentsize and e_phnum: place in the file's header
+    segment: tuple[str, int]  # p_offset and p_filesz: format, place in the segment's header
+
+
+_ELF32 = _Layout(table=("=I", 28), entries=42, segment=("=I8xI", 4))
+_ELF64 = _Layout(table=("=Q", 32), entries=54, segment=("=Q16xQ", 8))
+
+
+def _find_interpreter(fd: int, header: bytes, layout: _Layout) -> str | None:
+    (offset,) = struct.unpack_from(layout.table[0], header, layout.table[1])
+    size, count = struct.unpack_from("=HH", header, layout.entries)
     table = os.pread(fd, min(size * count, 65536), offset)
-    for at in range(0, len(table) - size + 1, size or 1):
-        if struct.unpack_from("=I", table, at)[0] == _PT_INTERP:
-            where, length = (
-                struct.unpack_from("=Q16xQ", table, at + 8)
-                if header[4] == 2
-                else struct.unpack_from("=I8xI", table, at + 4)
-            )
-            return os.fsdecode(os.pread(fd, min(length, 4096), where).rstrip(b"\0"))
+    for n in range(count):
+        if struct.unpack_from("=I", table, n * size)[0] == _PT_INTERP:
+            where, length = struct.unpack_from(layout.segment[0], table, n * size + layout.segment[1])
+            return os.fsdecode(os.pread(fd, min(length, 4096), where).split(b"\0", 1)[0])
     return None
