@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from podd.testing import audit
+
 HERE = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 POD = HERE / "config/pods/hello.yaml"
@@ -36,6 +38,7 @@ def main() -> int:
     config = folder / "podd.toml"
     config.write_text(CONFIG.format(cgroup=folder.name))
     os.environ["PODD_SOCKET"] = str(folder / "podd.sock")
+    before = audit.snapshot([str(folder)], cgroup_parent=folder.name)
     daemon = subprocess.Popen([BIN / "podd", "--config", config])
     try:
         wait_for(folder / "podd.sock", daemon)
@@ -43,7 +46,10 @@ def main() -> int:
     finally:
         daemon.terminate()
         daemon.wait(timeout=30)
-        shutil.rmtree(folder)
+    after = audit.snapshot([str(folder)], cgroup_parent=folder.name)
+    shutil.rmtree(folder)
+    # podd's own directories, its store and the pod's logs are meant to stay; here they were temporary.
+    audit.assert_clean(before, after, ignoring=["^file: "])
     print("\nnothing is left: no process, mount, namespace or cgroup")
     return 0
 
