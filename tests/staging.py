@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import stat
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,13 +175,14 @@ class Pod:
         }
         return cast(ContainerPlan, plan | changes)
 
-    def hold(self, argv: Sequence[str], *, cgroups: Sequence[int] = (), **changes: Any) -> Child:
+    def hold(self, argv: Sequence[str], *, cgroups: Sequence[int] = (), stdin_from: int = -1, **changes: Any) -> Child:
         """A container that is set up and waits, or has failed to be."""
         plan = self.container(argv, changes)
         return self._start(
             lambda: stage.fork_container(self.plan),
             lambda fds: stage.container_child(self.plan, plan, fds),
             tty=plan["tty"],
+            stdin=stdin_from,
             cgroups=cgroups,
         )
 
@@ -285,3 +287,17 @@ def mounts_below(place: Path) -> list[str]:
     """Where something is mounted on the host at or below a directory."""
     points = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
     return [point for point in points if point == str(place) or point.startswith(f"{place}/")]
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run in a fork; its exit status, 0 when nothing was raised. What was raised is printed."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:  # noqa: BLE001 a failed assertion included
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

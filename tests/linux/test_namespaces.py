@@ -5,27 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from podd.linux import namespaces
 from podd.linux.syscalls import CloneFlag, unshare
+from staging import in_child
 
 pytestmark = pytest.mark.root
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run in a fork; its wait status."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(pid, 0)[1]
 
 
 def inode(name: str) -> int:

@@ -22,9 +22,9 @@ import pytest
 from podd.errors import Invalid
 from podd.linux import capabilities
 from podd.linux.cgroup import Layout
-from podd.linux.syscalls import CapabilitySets, capget, capset
+from podd.linux.syscalls import CapabilitySets, CloneFlag, MountFlag, capget, capset, mount, unshare
 from podd.shim.plan import MountPlan
-from staging import Pod, Run, host_programs, mounts_below, tree, volume
+from staging import Pod, Run, host_programs, in_child, mounts_below, tree, volume
 
 pytestmark = pytest.mark.root
 
@@ -278,6 +278,49 @@ def test_nodes_in_dev_are_the_hosts_and_cannot_be_changed(pod: Pod) -> None:
     assert len(run.lines) == 1 + len(attacks)
     after = os.stat("/dev/null")
     assert (after.st_mode, after.st_uid, after.st_mtime) == (before.st_mode, before.st_uid, before.st_mtime)
+
+
+def test_no_mount_propagates_with_the_hosts(pod: Pod) -> None:
+    """On a host where all is shared, as systemd makes it, a mount made over the container's /dev/null stays there."""
+
+    def on_a_shared_host() -> None:
+        unshare(CloneFlag.MNT)
+        mount("none", "/", None, MountFlag.REC | MountFlag.SHARED)
+        run = pod.sh("mount --bind /etc/passwd /dev/null && cat /proc/self/mountinfo", capabilities=capabilities.ALL)
+        assert run.status == 0, "mount is not permitted at all: this test shows nothing"
+        assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+        for line in run.lines:
+            assert "shared:" not in line
+            assert "master:" not in line
+
+    assert in_child(on_a_shared_host) == 0
+
+
+def test_mask_is_the_hosts_null_whatever_a_volume_brings(pod: Pod, tmp_path: Path) -> None:
+    (tmp_path / "null").write_text("not null")
+    run = pod.sh("cat /proc/keys /dev/null", masked_paths=MASKED, mounts=[volume(tmp_path, "/dev")])
+    assert run.output == "not null"
+    run = pod.sh("cat /proc/keys /dev/null", masked_paths=MASKED, mounts=[volume(tmp_path / "null", "/dev/null")])
+    assert run.output == "not null"
+
+
+def test_writable_layer_is_private(pod: Pod) -> None:
+    """CVE-2021-41091, CVE-2024-25621: a set-user-id program that a container made is out of every user's reach."""
+    assert pod.sh("cp /bin/cat /cat && chmod 4755 /cat").status == 0
+    layers = Path(pod.plan["containers_dir"])
+    for directory in (layers, layers / pod.plan["id"], layers / pod.plan["id"] / "c1"):
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_output_that_has_a_name_on_the_host_keeps_its_owner(pod: Pod, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    fifo = os.open(tmp_path / "fifo", os.O_RDWR)
+    child = pod.hold(["true"], uid=1234, stdin_from=fifo)
+    child.release()
+    assert child.wait() == 0
+    assert (tmp_path / "fifo").stat().st_uid == 0
+    assert os.stat("/dev/null").st_uid == 0
+    os.close(fifo)
 
 
 def test_old_root_is_gone(pod: Pod, host: Path) -> None:

@@ -297,6 +297,8 @@ def close_all_but(keep: Iterable[int]) -> None:
 
 PROC_MAGIC = 0x9FA0
 DEVPTS_MAGIC = 0x1CD1
+PIPEFS_MAGIC = 0x50495045
+SOCKFS_MAGIC = 0x534F434B
 
 _fstatfs = _symbol("fstatfs", ctypes.c_int, _c_path)
 

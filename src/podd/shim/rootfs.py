@@ -84,7 +84,8 @@ def build(sandbox: SandboxPlan, plan: ContainerPlan) -> Built:
     terminal = _terminal(root, privileged=plan["privileged"]) if plan["tty"] else None
     if not plan["privileged"]:
         with doing("masked and read-only paths"):
-            _restrict_paths(root, plan)
+            null = next(source.mount for source in sources if source.path == "/dev/null")
+            _restrict_paths(root, plan, null)
     return Built(root, terminal)
 
 
@@ -105,12 +106,23 @@ def _overlay(sandbox: SandboxPlan, plan: ContainerPlan) -> int:
         like = os.fstat(lower)
     with doing(f"writable layer {layer}"):
         for name in ("upper", "work"):
-            os.makedirs(f"{layer}/{name}", mode=0o700, exist_ok=True)
+            _make_private(f"{layer}/{name}")
         upper, work = (os.open(f"{layer}/{name}", os.O_PATH | os.O_CLOEXEC) for name in ("upper", "work"))
         os.chown(f"{layer}/upper", like.st_uid, like.st_gid)  # the root directory shows the upper one's owner and mode
         os.chmod(f"{layer}/upper", stat.S_IMODE(like.st_mode))
     with doing(f"overlay on {plan['rootfs']}"):
         return mounts.overlay([lower], upper, work, attributes)
+
+
+def _make_private(path: str) -> None:
+    """A directory, parents too where missing, that nobody else may walk through: it may hold set-user-id programs."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        _make_private(os.path.dirname(path))
+        os.mkdir(path, 0o700)
 
 
 def _gather(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
@@ -165,7 +177,7 @@ def _device(name: str) -> int:
     status = os.fstat(device)
     if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(*DEVICES[name]):
         raise Invalid(f"/dev/{name} of the host: not the character device {DEVICES[name]}", remedy="repair /dev")
-    return mounts.restrict(device, _DEVICE, recursive=False)
+    return mounts.restrict(device, _DEVICE, recursive=False, propagation=MountFlag.PRIVATE)
 
 
 def _shm(sandbox: SandboxPlan) -> int:
@@ -294,18 +306,21 @@ def _terminal(root: Root, *, privileged: bool) -> Terminal:
         return terminal
 
 
-def _restrict_paths(root: Root, plan: ContainerPlan) -> None:
+def _restrict_paths(root: Root, plan: ContainerPlan, null: int) -> None:
+    """Hide masked paths, a file behind another mount of null and a directory behind an empty one; seal read-only ones.
+
+    null: our own mount of the host's /dev/null, which a volume may have covered by now.
+    """
     for path in plan["read_only_paths"]:
         target = _existing(root, path)
         if target is not None:
             move_mount(mounts.restrict(mounts.bind_fd(target, recursive=True), MountAttr.RDONLY), target)
-    empty = null = -1
+    empty = -1
     for path in plan["masked_paths"]:
         target = _existing(root, path)
         if target is None:
             continue
         if not stat.S_ISDIR(os.fstat(target).st_mode):
-            null = root.open("/dev/null", symlinks=False) if null < 0 else null
             move_mount(mounts.bind_fd(null), target)
         elif empty < 0:
             empty = mounts.tmpfs(0o555, 4096, mounts.NO_EXEC | MountAttr.RDONLY)

@@ -29,7 +29,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from fcntl import ioctl
 from functools import partial
-from stat import S_ISFIFO, S_ISSOCK
 from termios import TIOCSCTTY
 from typing import NamedTuple, NoReturn
 
@@ -37,13 +36,23 @@ from podd.errors import Conflict, Denied, Invalid
 from podd.linux import namespaces
 from podd.linux.cgroup import fork_into
 from podd.linux.inroot import Root
-from podd.linux.syscalls import CloneFlag, close_all_but, join_new_session_keyring, setns, unshare
+from podd.linux.syscalls import (
+    PIPEFS_MAGIC,
+    SOCKFS_MAGIC,
+    CloneFlag,
+    close_all_but,
+    filesystem_magic,
+    join_new_session_keyring,
+    setns,
+    unshare,
+)
 from podd.linux.terminal import Terminal, open_terminal
 from podd.shim import credentials, program, rootfs
 from podd.shim.failure import as_message, doing
 from podd.shim.plan import ContainerPlan, ExecPlan, SandboxPlan
 from podd.shim.sandbox import shared_namespaces
 
+NAMELESS = (PIPEFS_MAGIC, SOCKFS_MAGIC)
 EXIT_CANNOT_RUN = 126
 EXIT_FAILED = 127
 
@@ -227,7 +236,10 @@ def _run(
 
 
 def _set_stdio(slave: int | None, fds: ChildFds, uid: int) -> None:
-    """Descriptors 0 to 2, owned by the container's user where they are pipes, so that /dev/stdout can be opened."""
+    """Descriptors 0 to 2; pipes and the terminal go to the container's user, so that he can open /dev/stdout.
+
+    Nothing that has a name on the host changes its owner: not a FIFO, and not the host's /dev/null.
+    """
     if slave is not None:
         ioctl(slave, TIOCSCTTY, 0)
         os.fchown(slave, uid, -1)
@@ -235,8 +247,7 @@ def _set_stdio(slave: int | None, fds: ChildFds, uid: int) -> None:
     if source is None:
         raise Invalid("stdio: neither descriptors nor a terminal")
     for number, fd in enumerate(source):
-        mode = os.fstat(fd).st_mode
-        if S_ISFIFO(mode) or S_ISSOCK(mode):
+        if filesystem_magic(fd) in NAMELESS:
             os.fchown(fd, uid, -1)
         os.dup2(fd, number)
 
