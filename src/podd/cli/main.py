@@ -67,12 +67,14 @@ class Parser(ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command `podd-cli`. Returns its exit status, and never raises."""
     _open_standard_streams()
     try:
         status = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except BaseException as exc:  # noqa: BLE001  # every end is told here
         status = _end(exc)
+        discard_output()
     return status
 
 
@@ -159,7 +161,6 @@ def _end(exc: BaseException) -> int:
         case KeyboardInterrupt():
             return EXIT_INTERRUPTED
         case BrokenPipeError():  # the reader of our output has enough
-            discard_output()
             return EXIT_PIPE
         case Usage():
             return complain(str(exc), EXIT_USAGE)
@@ -172,7 +173,6 @@ def _end(exc: BaseException) -> int:
         import traceback
 
         traceback.print_exception(exc)
-    discard_output()
     return status
 
 
