@@ -1,0 +1,99 @@
+"""What podd takes: milliseconds, mebibytes, and how that compares with the other engines of this host. Needs root.
+
+    python bench/bench.py [--quick] [--only NAME]... [--json FILE]
+
+It starts daemons of its own on private directories and leaves nothing. Figures are medians; how they are taken, and
+what they should be, is told in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import figures
+import machine
+import measures
+from compare import US, compare
+from effort import FULL, QUICK, Effort
+from figures import Row
+from subject import Podd, make_rootfs
+
+ALONE: dict[str, Callable[[Podd, Effort], list[Row]]] = {
+    "start": measures.start_and_delete,
+    "parallel": measures.parallel,
+    "exec": measures.exec_true,
+    "density": measures.density,
+}
+COMPARED = "compare"
+
+
+def main() -> int:
+    args = _arguments()
+    if os.geteuid() != 0:
+        sys.exit("bench: needs root: pods are made of namespaces, mounts and cgroups")
+    signal.signal(signal.SIGTERM, _leave)
+    effort = QUICK if args.quick else FULL
+    wanted = args.only or [*ALONE, COMPARED]
+    folder = tempfile.mkdtemp(prefix="podd-bench-", dir="/var/tmp")
+    os.chmod(folder, 0o755)
+    try:
+        host = machine.describe(folder)
+        print("\n".join(f"{key:>11}: {value}" for key, value in host.items()), flush=True)
+        rootfs = make_rootfs(folder)
+        rows = _alone(folder, rootfs, wanted, effort)
+        compared, skipped = compare(folder, rootfs, effort) if COMPARED in wanted else ([], {})
+    except FileNotFoundError as missing:
+        sys.exit(f"bench: {missing}")
+    finally:
+        shutil.rmtree(folder)
+    host["load after"] = machine.load()
+    _show(rows, compared, skipped)
+    print(f"\n load after: {host['load after']}")
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            records = [row.record() for row in [*rows, *compared]]
+            json.dump({"machine": host, "rows": records, "skipped": skipped}, file, indent=1)
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a few samples of each: it shows that all works, no more")
+    parser.add_argument("--only", action="append", choices=[*ALONE, COMPARED], help="this part; may be repeated")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    return parser.parse_args()
+
+
+def _leave(_number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _alone(folder: str, rootfs: str, wanted: Sequence[str], effort: Effort) -> list[Row]:
+    """Each part on a podd of its own, so that none measures what another has left."""
+    rows: list[Row] = []
+    for name, measure in ALONE.items():
+        if name in wanted:
+            with Podd(f"{folder}/{name}", rootfs) as podd:
+                rows += measure(podd, effort)
+    return rows
+
+
+def _show(rows: Sequence[Row], compared: Sequence[Row], skipped: dict[str, str]) -> None:
+    if rows or compared:
+        print("\n" + "\n".join(figures.table([*rows, *compared])))
+    if compared:
+        print("\n" + "\n".join(figures.comparison(compared, US)))
+    for name, why in skipped.items():
+        print(f"skipped {name}: {why}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

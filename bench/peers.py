@@ -1,0 +1,248 @@
+"""Other engines on this host, each on private directories, asked by its own command as people ask it.
+
+All run the same pod: three members with the same image, command and limits, that share network and IPC.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self
+
+import processes
+from places import cgroup, wipe
+from subject import COMMAND, COMMAND_S, CPUS, MEMBERS, MEMORY_MIB, PIDS, START_S, STOP_S, Podd
+from wire import Wire
+
+IMAGE = "bench"
+LIMITS = (f"--memory={MEMORY_MIB}m", f"--cpus={CPUS}", f"--pids-limit={PIDS}")
+
+
+class Skipped(Exception):
+    """This engine cannot be measured here; str() says why."""
+
+
+class Engine(Protocol):
+    """Entered before use; leaving removes its pods and ends what it started."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def start(self, pod: str) -> None: ...
+    def delete(self, *pods: str) -> None:
+        """At once, without grace."""
+
+    def supervisors(self) -> list[int]:
+        """Processes that are there because pods are."""
+
+    def daemons(self) -> list[int]:
+        """Processes that are there all the time."""
+
+
+class OurOwn:
+    """podd by way of podd-cli."""
+
+    def __init__(self, folder: str, rootfs: str) -> None:
+        self._podd = Podd(folder, rootfs)
+        self._manifest = f"{folder}.pod.json"
+
+    def __enter__(self) -> Self:
+        self._podd.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._podd.__exit__(*exc)
+        os.unlink(self._manifest)
+
+    def start(self, pod: str) -> None:
+        with open(self._manifest, "w", encoding="utf-8") as file:
+            file.write(self._podd.manifest(pod))
+        self._podd.cli("apply", "-f", self._manifest, "--wait")
+
+    def delete(self, *pods: str) -> None:
+        self._podd.cli("delete", "pod", *pods, "--now")
+
+    def supervisors(self) -> list[int]:
+        parents = processes.parents()
+        with Wire(self._podd.socket) as wire:
+            return [pid for pod in wire.call("List")["pods"] for pid in self._podd.shims(pod, parents)]
+
+    def daemons(self) -> list[int]:
+        return [self._podd.pid, *self._podd.zygotes(processes.parents())]
+
+
+class Podman:
+    """`podman pod create`, one `podman create` a member, `podman pod start`."""
+
+    def __init__(self, folder: str, rootfs: str) -> None:
+        self._folder = folder
+        self._rootfs = rootfs
+        self._locks_are_ours = not os.path.exists("/dev/shm/libpod_lock")
+
+    def __enter__(self) -> Self:
+        _need("podman", "conmon")
+        os.makedirs(self._folder)
+        # What podman gives to containers by default may be more than this process has, and may hand on.
+        most = {name: min(20000, resource.getrlimit(kind)[1]) for name, kind in _RLIMITS.items()}
+        ulimits = ", ".join(f'"{name}={number}:{number}"' for name, number in most.items())
+        with open(f"{self._folder}/containers.conf", "w", encoding="utf-8") as file:
+            file.write(f"[containers]\ndefault_ulimits = [{ulimits}]\n")
+        try:
+            self._run("import", _image(self._folder, self._rootfs), IMAGE)
+            self.start("trial")
+            self.delete("trial")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._run("pod", "rm", "--all", "--force", "--time=0")
+        finally:
+            _wait_gone(lambda: processes.whose_arguments_have(self._folder, program="podman"))
+            wipe(self._folder)
+            if self._locks_are_ours and os.path.exists("/dev/shm/libpod_lock"):
+                os.unlink("/dev/shm/libpod_lock")
+
+    def start(self, pod: str) -> None:
+        self._run("pod", "create", f"--name={pod}", "--network=none", f"--cgroup-parent=/{cgroup(self._folder)}")
+        for number in range(MEMBERS):
+            self._run("create", f"--pod={pod}", f"--name={pod}-{number}", *LIMITS, IMAGE, *COMMAND)
+        self._run("pod", "start", pod)
+
+    def delete(self, *pods: str) -> None:
+        self._run("pod", "rm", "--force", "--time=0", *pods)
+
+    def supervisors(self) -> list[int]:
+        return processes.whose_arguments_have(self._folder, program="conmon")
+
+    def daemons(self) -> list[int]:
+        return []
+
+    def _run(self, *words: str) -> None:
+        where = {"root": "root", "runroot": "run", "tmpdir": "tmp"}
+        places = [f"--{option}={self._folder}/{name}" for option, name in where.items()]
+        runtime = ["--runtime=runc"] if shutil.which("runc") else []
+        how = ["--cgroup-manager=cgroupfs", "--storage-driver=overlay", "--events-backend=file", *runtime]
+        _run(["podman", *places, *how, *words], {"CONTAINERS_CONF": f"{self._folder}/containers.conf"})
+
+
+class Docker:
+    """A container for the namespaces, then `docker run --network container:… --ipc container:…` a member."""
+
+    def __init__(self, folder: str, rootfs: str) -> None:
+        self._folder = folder
+        self._rootfs = rootfs
+        self._dockerd: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        _need("dockerd", "docker", "containerd", "runc")
+        os.makedirs(self._folder)
+        try:
+            self._start_dockerd()
+            self._run("import", _image(self._folder, self._rootfs), IMAGE)
+            self.start("trial")
+            self.delete("trial")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start_dockerd(self) -> None:
+        where = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
+        places = [f"--{option}={self._folder}/{name}" for option, name in where.items()]
+        no_network = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
+        command = ["dockerd", *places, "-H", self._socket, "--exec-opt=native.cgroupdriver=cgroupfs", *no_network]
+        with open(f"{self._folder}/dockerd.log", "wb") as log:
+            self._dockerd = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                return self._run("version")
+            except Skipped:
+                if self._dockerd.poll() is not None or time.monotonic() > until:
+                    raise Skipped(f"dockerd does not start: {_last_line(f'{self._folder}/dockerd.log')}") from None
+                time.sleep(0.1)
+
+    def __exit__(self, *_: object) -> None:
+        if self._dockerd is not None and self._dockerd.poll() is None:
+            self._dockerd.terminate()  # it ends its containers, and its containerd
+            try:
+                self._dockerd.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._dockerd.kill()
+                self._dockerd.wait()
+        _wait_gone(self.supervisors)
+        wipe(self._folder)
+
+    def start(self, pod: str) -> None:
+        run = ["run", "--detach", f"--cgroup-parent=/{cgroup(self._folder)}"]
+        self._run(*run, f"--name={pod}", "--network=none", "--ipc=shareable", IMAGE, *COMMAND)
+        shared = [f"--network=container:{pod}", f"--ipc=container:{pod}"]
+        for number in range(MEMBERS):
+            self._run(*run, f"--name={pod}-{number}", *shared, *LIMITS, IMAGE, *COMMAND)
+
+    def delete(self, *pods: str) -> None:
+        members = [f"{pod}-{number}" for pod in pods for number in range(MEMBERS)]
+        self._run("rm", "--force", *members, *pods)
+
+    def supervisors(self) -> list[int]:
+        return processes.whose_arguments_have(self._folder, program="containerd-shim")
+
+    def daemons(self) -> list[int]:
+        assert self._dockerd is not None
+        return [self._dockerd.pid, *processes.whose_arguments_have(self._folder, program="containerd")]
+
+    @property
+    def _socket(self) -> str:
+        return f"unix://{self._folder}/docker.sock"
+
+    def _run(self, *words: str) -> None:
+        _run(["docker", "--config", f"{self._folder}/client", "-H", self._socket, *words], {})
+
+
+PEERS: dict[str, Callable[[str, str], Engine]] = {"podman": Podman, "docker": Docker}
+
+_RLIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+
+
+def _need(*programs: str) -> None:
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        raise Skipped(f"not installed: {', '.join(missing)}")
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> None:
+    """Raises Skipped: it failed."""
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=COMMAND_S, check=False
+    )
+    if done.returncode != 0:
+        raise Skipped(done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}")
+
+
+def _image(folder: str, rootfs: str) -> str:
+    archive = f"{folder}/image.tar"
+    subprocess.run(["tar", "-C", rootfs, "-cf", archive, "."], check=True)
+    return archive
+
+
+def _last_line(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read().strip().rpartition("\n")[2]
+
+
+# ---- leaving nothing
+
+
+def _wait_gone(left: Callable[[], list[int]]) -> None:
+    """Engines end some processes after they have answered."""
+    until = time.monotonic() + STOP_S
+    while left():
+        if time.monotonic() > until:
+            raise RuntimeError(f"processes {left()}: still there after {STOP_S} s")
+        time.sleep(0.05)

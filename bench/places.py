@@ -1,0 +1,30 @@
+"""The directory and the cgroup that one engine has to itself, and their end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+CGROUPS = "/sys/fs/cgroup"
+
+
+def cgroup(folder: str) -> str:
+    """The name of the group, in every hierarchy, that belongs to a directory: /var/tmp/a/b has a-b."""
+    return "-".join(folder.split("/")[-2:])
+
+
+def wipe(folder: str) -> None:
+    """Unmount what is below it, remove it, and remove its cgroup. Raises OSError: there are processes left in that."""
+    for point in reversed(_mounts_below(folder)):
+        subprocess.run(["umount", "--lazy", point], check=True)
+    shutil.rmtree(folder)
+    for hierarchy in ("", *os.listdir(CGROUPS)):
+        for path, _, _ in os.walk(os.path.join(CGROUPS, hierarchy, cgroup(folder)), topdown=False):
+            os.rmdir(path)
+
+
+def _mounts_below(folder: str) -> list[str]:
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        points = [line.split()[1] for line in file]
+    return [point for point in points if point.startswith(f"{folder}/")]

@@ -1,0 +1,160 @@
+"""The podd that is measured: a real daemon on private directories, and the pod that it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from places import cgroup, wipe
+from wire import Wire
+
+BIN = os.path.dirname(sys.executable)
+START_S = 20
+STOP_S = 20
+COMMAND_S = 60
+
+MEMBERS = 3
+COMMAND = ("sleep", "3600")
+MEMORY_MIB = 64
+CPUS = 0.5
+PIDS = 64
+
+CONFIG = """\
+[daemon]
+socket = "podd.sock"
+socket_group = ""
+run_dir = "run"
+state_dir = "state"
+log_dir = "log"
+pods_dir = "pods.d"
+log_level = "info"
+log_format = "json"
+
+[drivers.setns]
+cgroup_parent = "{cgroup}"
+"""
+
+
+def make_rootfs(folder: str) -> str:
+    """The smallest image there is: busybox, linked statically. Returns its directory.
+
+    Raises FileNotFoundError: there is no such busybox on this host.
+    """
+    busybox = shutil.which("busybox")
+    if busybox is None or not _is_static(busybox):
+        raise FileNotFoundError("busybox: no static one found: install busybox-static")
+    rootfs = os.path.join(folder, "rootfs")
+    os.makedirs(os.path.join(rootfs, "bin"))
+    shutil.copy(busybox, os.path.join(rootfs, "bin", "busybox"))
+    for name in ("sh", "sleep", "true"):
+        os.symlink("busybox", os.path.join(rootfs, "bin", name))
+    return rootfs
+
+
+class Podd:
+    """Started by entering; leaving deletes its pods, ends it and removes what it kept."""
+
+    def __init__(self, folder: str, rootfs: str) -> None:
+        """folder: is made."""
+        self.socket = os.path.join(folder, "podd.sock")
+        self._folder = folder
+        self._rootfs = rootfs
+        self._config = os.path.join(folder, "podd.toml")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    # ---- its life
+
+    def __enter__(self) -> Self:
+        os.makedirs(self._folder, mode=0o755)
+        with open(self._config, "w", encoding="utf-8") as file:
+            file.write(CONFIG.format(cgroup=cgroup(self._folder)))
+        try:
+            self._start()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._process is None or self._process.poll() is not None:
+                self._start()  # it takes up what the one that died has left
+            with Wire(self.socket) as wire:
+                for pod in wire.call("List")["pods"]:
+                    wire.call("Delete", name=pod["metadata"]["uid"], now=True)
+        finally:
+            self._remove()
+
+    def _start(self) -> None:
+        with open(os.path.join(self._folder, "podd.log"), "ab") as log:
+            self._process = subprocess.Popen([f"{BIN}/podd", "--config", self._config], stdout=log, stderr=log)
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                with Wire(self.socket) as wire:
+                    wire.call("Info")
+                return
+            except (FileNotFoundError, ConnectionRefusedError):
+                if self._process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"podd does not start: {self._said()}") from None
+                time.sleep(0.01)
+
+    def _said(self) -> str:
+        with open(os.path.join(self._folder, "podd.log"), encoding="utf-8") as log:
+            return log.read()[-2000:]
+
+    def _remove(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        wipe(self._folder)
+
+    # ---- what it is asked
+
+    def manifest(self, name: str) -> str:
+        """Three members with limits; the default seccomp profile, capabilities and masked paths are podd's own."""
+        limits = {"cpu": str(CPUS), "memory": f"{MEMORY_MIB}Mi", "podd.io/pids": PIDS}
+        container = {"image": f"rootfs:{self._rootfs}", "command": COMMAND, "resources": {"limits": limits}}
+        containers = [{"name": f"c{number}", **container} for number in range(MEMBERS)]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers}}
+        return json.dumps(pod)  # JSON is YAML
+
+    def cli(self, *words: str) -> None:
+        """Raises CalledProcessError."""
+        command = [f"{BIN}/podd-cli", "--socket", self.socket, *words]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=COMMAND_S)
+
+    # ---- what it consists of
+
+    def shims(self, pod: dict[str, Any], parents: Mapping[int, int]) -> list[int]:
+        """Every process between the zygote and the containers of this pod. parents: of every process."""
+        members = {status["pid"] for status in pod["status"]["containerStatuses"]}
+        shims = {parents[pid] for pid in members}
+        helpers = {pid for pid, parent in parents.items() if parent in shims and pid not in members}
+        return sorted(shims | helpers)
+
+    def zygotes(self, parents: Mapping[int, int]) -> list[int]:
+        """What the daemon has started and all shims share."""
+        return [pid for pid, parent in parents.items() if parent == self.pid]
+
+
+def _is_static(program: str) -> bool:
+    """It names no interpreter to load it. Source: elf(5), PT_INTERP."""
+    with open(program, "rb") as file:
+        return b"/ld-linux" not in file.read(4096)
