@@ -186,6 +186,15 @@ def test_remove_nothing_is_quiet(state: Path) -> None:
     assert sweep(str(state), []) == []
 
 
+@pytest.mark.parametrize("uid", ["", ".", "..", "../x", "/etc", "a/b"])
+def test_a_uid_that_could_lead_elsewhere_is_refused(state: Path, uid: str) -> None:
+    volume = empty_dir(state)
+    prepare([volume])
+    with pytest.raises(Invalid, match="not a plain name"):
+        remove(str(state), uid)
+    assert os.path.isdir(volume.path)
+
+
 def test_remove_does_not_follow_links(state: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -253,7 +262,7 @@ def test_deleting_stops_at_a_mount(state: Path, tmp_path: Path, monkeypatch: pyt
     mount(str(outside), f"{volume.path}/bound", None, MountFlag.BIND)
     with monkeypatch.context() as patch:
         patch.setattr("podd.volumes.removal._unmount_all", lambda *_: None)
-        with pytest.raises(Unavailable, match=rf"{UID}: bound cannot be removed"):
+        with pytest.raises(Unavailable, match=rf"{UID}: cannot be removed: bound"):
             remove(str(state), UID)
     assert (outside / "precious").read_text() == "1"
     remove(str(state), UID)

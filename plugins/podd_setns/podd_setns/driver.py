@@ -77,15 +77,21 @@ class SetnsDriver:
 
     async def __aenter__(self) -> Self:
         self._tasks: TaskGroup = await anyio.create_task_group().__aenter__()
-        zygote = Zygote(self._tasks)
         try:
-            self._host = await anyio.to_thread.run_sync(host.prepare, self._section, self._paths)
-            self._sandboxes = Sandboxes(self._host, zygote, self._tasks)
-            await zygote.start()
-            self._tasks.start_soon(self._filters.warm)
+            await self._prepare()
         except PoddError as exc:  # probe tells; every verb refuses
             self._unusable = exc
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
+
+    async def _prepare(self) -> None:
+        here = await anyio.to_thread.run_sync(host.prepare, self._section, self._paths)
+        zygote = Zygote(self._tasks)
+        await zygote.start()
+        self._host, self._sandboxes = here, Sandboxes(here, zygote, self._tasks)
+        self._tasks.start_soon(self._filters.warm)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

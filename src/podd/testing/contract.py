@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import ClassVar
 
+import anyio
 import msgspec
 import pytest
 
@@ -82,8 +83,7 @@ class DriverContract(Sandboxes, Containers, Powers):
 
 
 async def until_gone(pid: int) -> None:
-    import anyio  # noqa: PLC0415
-
+    """Return when no process of this number runs any more; it may not have been reaped."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

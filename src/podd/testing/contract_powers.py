@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import anyio
@@ -114,13 +114,13 @@ class Powers:
             os.write(sock, _frame(0, b"hello\n"))
             got = {STDOUT: b"", STDERR: b""}
             with anyio.fail_after(10):
-                async for stream, payload in _frames(sock):
-                    got[stream] += payload
-                    if got == {STDOUT: b"out:hello\n", STDERR: b"err:hello\n"}:
-                        break
-                os.write(sock, _frame(0, b""))  # end of input
-                assert (await lab.driver.wait_container(container)).code == 0
-                assert [frame async for frame in _frames(sock)] == []
+                async with contextlib.aclosing(_frames(sock)) as frames:
+                    async for stream, payload in frames:
+                        got[stream] += payload
+                        if got == {STDOUT: b"out:hello\n", STDERR: b"err:hello\n"}:
+                            os.write(sock, _frame(0, b""))  # end of input
+            assert (await lab.driver.wait_container(container)).code == 0
+            assert got == {STDOUT: b"out:hello\n", STDERR: b"err:hello\n"}
         finally:
             os.close(sock)
 
@@ -301,7 +301,7 @@ def _frame(stream: int, payload: bytes) -> bytes:
     return struct.pack(">BI", stream, len(payload)) + payload
 
 
-async def _frames(sock: int) -> AsyncIterator[tuple[int, bytes]]:
+async def _frames(sock: int) -> AsyncGenerator[tuple[int, bytes], None]:
     """What comes from an attachment, until its end."""
     os.set_blocking(sock, False)
     buffer = b""
