@@ -13,7 +13,7 @@ from typing import NamedTuple
 from podd.errors import Invalid
 from podd.linux import capabilities, users
 from podd.linux.inroot import Root
-from podd.linux.syscalls import Prctl, load_seccomp_filter, prctl
+from podd.linux.syscalls import Prctl, handle_by_default, load_seccomp_filter, prctl
 from podd.shim.failure import doing
 from podd.shim.plan import ContainerPlan
 
@@ -114,22 +114,18 @@ def guard_process() -> None:
 
 def reset_signals() -> None:
     """Default handling and nothing blocked: an ignored signal, as Python ignores SIGPIPE, would stay so after exec."""
-    for number in _IGNORED | _ignored_at_start():
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-_IGNORED = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP}
-"""By Python, and by the zygote."""
+    handle_by_default(_ignored())
 
 
 @cache
-def _ignored_at_start() -> frozenset[int]:
-    """By whoever started the zygote."""
-    return frozenset(n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN)
+def _ignored() -> tuple[int, ...]:
+    """By Python, by the zygote, and by whoever started it when this is first asked. Handlers end with exec anyway."""
+    own = {signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP}
+    others = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
+    return tuple(int(number) for number in own | others)
 
 
 def warm() -> None:
     """Remember what does not change from one child to the next."""
     capabilities.bounding_set()
-    _ignored_at_start()
+    _ignored()
