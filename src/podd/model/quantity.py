@@ -8,6 +8,7 @@ billionth is rounded away from zero; what is larger than 2**63-1 is cut to that.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from fractions import Fraction
 
 MAX = 2**63 - 1
@@ -23,6 +24,7 @@ _MAX_LENGTH = 128
 _NANO = 10**9
 
 
+@lru_cache(maxsize=1024)  # a pod has the same few, and is asked for them with each change
 def parse(text: str) -> Fraction:
     """The exact amount, a whole number of billionths. Raises ValueError: `text` is not a quantity."""
     text = text.strip()
