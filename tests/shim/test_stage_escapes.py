@@ -22,7 +22,7 @@ import pytest
 from podd.errors import Invalid
 from podd.linux import capabilities
 from podd.linux.cgroup import Layout
-from podd.linux.syscalls import CapabilitySets, CloneFlag, MountFlag, capget, capset, mount, unshare
+from podd.linux.syscalls import CapabilitySets, CloneFlag, MountFlag, Prctl, capget, capset, mount, prctl, unshare
 from podd.shim.plan import MountPlan
 from staging import Pod, Run, host_programs, in_child, mounts_below, tree, volume
 
@@ -381,6 +381,16 @@ def test_capabilities_on_start_and_on_exec(pod: Pod, uid: int, no_new_privileges
         assert sets_of(run) == expected
         assert run.status_lines["NoNewPrivs"] == str(int(no_new_privileges))
         assert run.status_lines["Seccomp"] == ("2" if seccomp else "0")
+
+
+def test_secure_bits_of_the_supervisor_are_not_passed_on(pod: Pod) -> None:
+    """With noroot set a container's root would hold nothing, and its set-user-id programs would give nothing."""
+
+    def with_noroot() -> None:
+        prctl(Prctl.SET_SECUREBITS, 1)
+        assert sets_of(pod.run("cat", "/proc/self/status"))["Eff"] == capabilities.DEFAULT
+
+    assert in_child(with_noroot) == 0
 
 
 def test_capability_that_podd_does_not_hold_is_noted(pod: Pod) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from podd.errors import Invalid
 from podd.linux import capabilities, users
 from podd.linux.inroot import Root
-from podd.linux.syscalls import Prctl, handle_by_default, load_seccomp_filter, prctl
+from podd.linux.syscalls import SECBIT_KEEP_CAPS, Prctl, handle_by_default, load_seccomp_filter, prctl
 from podd.shim.failure import doing
 from podd.shim.plan import ContainerPlan
 
@@ -86,7 +86,9 @@ def assume(identity: Identity, plan: ContainerPlan, notes: list[str], check: Cal
     final = mask if identity.uid == 0 else 0
     with doing("user, groups and capabilities"):
         capabilities.limit_bounding_set(mask)
-        prctl(Prctl.SET_KEEPCAPS, 1)
+        prctl(
+            Prctl.SET_SECUREBITS, SECBIT_KEEP_CAPS
+        )  # and none of those that the supervisor may have been started with
         os.setgroups(identity.groups)
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
