@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 import podd
 from podd import volumes
-from podd.core import container, look, plan, sandbox, status
+from podd.core import container, look, needs, plan, sandbox, status
 from podd.core import events as ev
 from podd.core import state as st
 from podd.driver.contract import Driver
@@ -276,6 +276,7 @@ class Engine(Inside):
             known = ", ".join(self._drivers) or "none"
             why = self._broken.get(name, "there is no such driver")
             raise Invalid(f"spec.runtimeClassName: {name}: {why}", remedy=f"drivers here: {known}")
+        needs.check(pod, name, {each: driver.capabilities for each, driver in self._drivers.items()})
         return found
 
     def _accept(self, new: st.PodState) -> Actor:

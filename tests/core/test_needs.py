@@ -1,0 +1,42 @@
+"""A pod that needs what its driver lacks is refused, with the field and who could do it."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+from world import make_pod
+
+from podd.core import needs
+from podd.driver.contract import Capabilities
+from podd.errors import Unsupported
+
+PLAIN = Capabilities(held_start=True, shared_uts=True, pid_pod=False, pid_node=False, rootfs_directory=True)
+FULL = Capabilities(held_start=True, shared_uts=True, pid_pod=True, pid_node=True, rootfs_directory=True, images=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "capability"),
+    [
+        ({"share_process_namespace": True}, "spec.shareProcessNamespace", "pid-pod"),
+        ({"host_pid": True}, "spec.hostPID", "pid-node"),
+    ],
+)
+def test_what_is_lacking_is_named_with_who_has_it(spec: dict[str, bool], field: str, capability: str) -> None:
+    pod = make_pod("a", **spec)
+    message = f"{field}: needs capability {capability}; driver plain lacks it; set spec.runtimeClassName: full"
+    with pytest.raises(Unsupported) as refused:
+        needs.check(pod, "plain", {"plain": PLAIN, "full": FULL})
+    assert str(refused.value) == message
+    needs.check(pod, "full", {"plain": PLAIN, "full": FULL})
+
+
+def test_an_image_reference_needs_a_driver_with_images() -> None:
+    pod = make_pod("a", "b")
+    b = replace(pod.spec.containers[1], image="nginx")
+    pod = replace(pod, spec=replace(pod.spec, containers=(pod.spec.containers[0], b)))
+    with pytest.raises(Unsupported, match=r"spec.containers\[1\].image: needs capability images; .* no driver here"):
+        needs.check(pod, "plain", {"plain": PLAIN})
+
+
+def test_a_plain_pod_needs_nothing_special() -> None:
+    needs.check(make_pod(), "plain", {"plain": PLAIN})
