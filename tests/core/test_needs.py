@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
-from world import make_pod
 
 from podd.core import needs
 from podd.driver.contract import Capabilities
 from podd.errors import Unsupported
+from world import make_pod
 
 PLAIN = Capabilities(held_start=True, shared_uts=True, pid_pod=False, pid_node=False, rootfs_directory=True)
 FULL = Capabilities(held_start=True, shared_uts=True, pid_pod=True, pid_node=True, rootfs_directory=True, images=True)
