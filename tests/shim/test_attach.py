@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podd.shim import attach
@@ -26,6 +26,7 @@ INPUTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(INPUTS, st.data())
 def test_frames_do_not_depend_on_how_the_bytes_arrive(inputs: list[tuple[int, bytes]], data: st.DataObject) -> None:
     stream = b"".join(frame(*one) for one in inputs)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from podd.shim import logs
@@ -50,6 +50,7 @@ def test_cuts(case: tuple[list[bytes], list[tuple[bytes, bytes]]]) -> None:
     assert entries(out) == expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200)), st.integers(0, 3))
 def test_entries_do_not_depend_on_reads(data: bytes, cuts: list[int], stretch: int) -> None:
     data = data.replace(b"a", b"long" * 5000 * stretch)
@@ -90,6 +91,7 @@ def read(path: str) -> bytes:
         return file.read()
 
 
+@settings(deadline=None)
 @given(
     writes=st.lists(st.lists(st.integers(1, 60), min_size=1, max_size=8), min_size=1, max_size=12),
     max_bytes=st.integers(1, 200),

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podd.errors import Conflict, Internal, NotFound
@@ -32,6 +32,7 @@ def open_fds() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
+@settings(deadline=None)
 @given(MESSAGES, st.data())
 def test_frames_do_not_depend_on_how_the_bytes_arrive(messages: list[dict[str, object]], data: st.DataObject) -> None:
     stream = b"".join(wire.encode(message) for message in messages)

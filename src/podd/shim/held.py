@@ -15,6 +15,7 @@ from podd.shim.wire import error_from
 
 RELEASE = b"go"
 _MAX_REPORT = 64 * 1024
+_RECEIVE_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
 
 
 class Reports:
@@ -61,9 +62,8 @@ class Reports:
     async def _receive(self) -> tuple[bytes, int]:
         """One message and a descriptor or -1; b"" when the child's end is closed."""
         await self._loop.ready(self._socket.fileno())
-        flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
         try:
-            data, fds, _, _ = socket.recv_fds(self._socket, _MAX_REPORT, 1, flags)
+            data, fds, _, _ = socket.recv_fds(self._socket, _MAX_REPORT, 1, _RECEIVE_FLAGS)
         except ConnectionResetError:
             return b"", -1
         return data, fds[0] if fds else -1

@@ -33,21 +33,17 @@ class Home:
     """The places of one sandbox. Made in the maker, removed in the shim."""
 
     def __init__(self, plan: SandboxPlan, layout: Layout, shim_pid: int) -> None:
-        """Raises Invalid: the plan's places are not its own."""
         self._shim_pid = shim_pid
         self.plan = plan
-        self._places: SweepPlan = {
-            "id": plan["id"],
-            "run_dir": plan["run_dir"],
-            "containers_dir": plan["containers_dir"],
-            "cgroup": plan["cgroup"],
-            "keep_logs": True,
-        }
-        check(self._places)
         self.group = layout.group(plan["cgroup"])
 
     def make(self) -> SandboxReport:
-        """Everything or nothing. Raises Conflict: the sandbox has a shim already, or remains that need a sweep."""
+        """Everything or nothing.
+
+        Raises Invalid: the plan's places are not its own; Conflict: the sandbox has a shim already, or remains that
+        need a sweep.
+        """
+        check(self._places)
         os.makedirs(self.plan["run_dir"], 0o700, exist_ok=True)
         self._claim()
         try:
@@ -62,6 +58,16 @@ class Home:
     def remove(self) -> None:
         """After every process has ended. Raises Unavailable: something is left."""
         remove(self._places)
+
+    @property
+    def _places(self) -> SweepPlan:
+        return {
+            "id": self.plan["id"],
+            "run_dir": self.plan["run_dir"],
+            "containers_dir": self.plan["containers_dir"],
+            "cgroup": self.plan["cgroup"],
+            "keep_logs": True,
+        }
 
     def _claim(self) -> None:
         """Before anything else is made, say whose it is: the one that may make it is the one that gets this file."""

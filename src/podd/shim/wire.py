@@ -24,10 +24,22 @@ from typing import Any
 from podd.errors import BY_KIND, Internal, PoddError
 from podd.shim.plan import MAX_MESSAGE
 
+# Plain numbers: the enumerations of `socket` and `select` run a lot of code for an "or", in every shim.
+_SOL_SOCKET = int(socket.SOL_SOCKET)
+_SCM_RIGHTS = int(socket.SCM_RIGHTS)
+_CTRUNC = int(socket.MSG_CTRUNC)
+_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
+_NOSIGNAL = int(socket.MSG_NOSIGNAL)
+
+_decode = json.JSONDecoder().decode
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
 HEADER_BYTES = 4
 READ_BYTES = 64 * 1024
 MAX_DESCRIPTORS = 16
 """In one frame. A peer that sends more loses them, and the connection: the kernel closes what does not fit."""
+
+_ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 
 MAX_OUTPUT = 2 * MAX_MESSAGE
 """Bytes that may wait for a peer that does not read."""
@@ -66,7 +78,7 @@ Frame = tuple[dict[str, Any], Descriptors]
 
 def encode(message: Mapping[str, Any]) -> bytes:
     """One frame. Raises WireError: longer than MAX_MESSAGE."""
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = _encode(message).encode()
     if len(body) > MAX_MESSAGE:
         raise WireError(f"message: {len(body)} bytes: more than {MAX_MESSAGE}")
     return len(body).to_bytes(HEADER_BYTES, "big") + body
@@ -99,7 +111,7 @@ class Decoder:
         else:
             self._fds.add([*earlier.take(), *fds])
         try:
-            return [(_object(body), owned) for body, owned in zip(bodies, owners, strict=True)]
+            return [(decode(body), owned) for body, owned in zip(bodies, owners, strict=True)]
         except WireError:
             for owned in owners:
                 owned.close()
@@ -122,9 +134,10 @@ class Decoder:
         self._fds.close()
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def decode(body: bytes) -> dict[str, Any]:
+    """What a frame says. Raises WireError: not an object in JSON."""
     try:
-        message = json.loads(body)
+        message = _decode(body.decode())
     except (ValueError, RecursionError) as exc:
         raise WireError(f"message: not JSON: {exc}") from exc
     if not isinstance(message, dict):
@@ -158,15 +171,13 @@ class Connection:
     def receive(self) -> list[Frame] | None:
         """What one read gives; [] when that completes no frame, None when the peer has closed."""
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(
-                READ_BYTES, socket.CMSG_SPACE(MAX_DESCRIPTORS * 4), socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, flags, _ = self._socket.recvmsg(READ_BYTES, _ANCILLARY_BYTES, _CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return []
         except ConnectionResetError:
             return None
         fds = _descriptors(ancillary)
-        if flags & socket.MSG_CTRUNC:
+        if flags & _CTRUNC:
             Descriptors(fds).close()
             raise WireError(f"message: more than {MAX_DESCRIPTORS} descriptors")
         if not data:
@@ -216,8 +227,8 @@ class Connection:
             self.flush()
 
     def _write(self, view: memoryview, fds: list[int]) -> int:
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        return self._socket.sendmsg([view], ancillary, socket.MSG_NOSIGNAL)
+        ancillary = [(_SOL_SOCKET, _SCM_RIGHTS, array.array("i", fds))] if fds else []
+        return self._socket.sendmsg([view], ancillary, _NOSIGNAL)
 
     def close(self) -> None:
         self._socket.close()
@@ -302,6 +313,6 @@ def _at(run_dir: str, name: str, use: Callable[[socket.socket, str], None]) -> s
 def _descriptors(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
     fds = array.array("i")
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+        if level == _SOL_SOCKET and kind == _SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     return fds.tolist()
