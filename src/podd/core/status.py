@@ -53,7 +53,7 @@ def _facts(state: PodState) -> dict[str, bool]:
 
 def status(state: PodState, stamp: Stamp) -> k8s.PodStatus:
     """stamp: nanoseconds since the epoch to RFC 3339."""
-    reason, message = _reason(state)
+    why, message = reason(state)
     return k8s.PodStatus(
         phase=phase(state),
         conditions=tuple(
@@ -67,7 +67,7 @@ def status(state: PodState, stamp: Stamp) -> k8s.PodStatus:
         ),
         container_statuses=tuple(_container(state, name, member, stamp) for name, member in state.members.items()),
         start_time=None if state.started_at_ns is None else stamp(state.started_at_ns),
-        reason=reason,
+        reason=why,
         message=message,
         qos_class=resources.qos_class(state.pod.spec),
         pod_ip=state.sandbox.ips[0] if isinstance(state.sandbox, sandbox.Ready) and state.sandbox.ips else "",
@@ -80,7 +80,8 @@ def _why_not_ready(state: PodState) -> str:
     return "PodCompleted" if done else "ContainersNotReady"
 
 
-def _reason(state: PodState) -> tuple[str, str]:
+def reason(state: PodState) -> tuple[str, str]:
+    """The reason and the message that stand beside the phase; "" where there is nothing to explain."""
     if state.goal.want == "delete":
         return "Terminating", ""
     if state.goal.want == "stop":

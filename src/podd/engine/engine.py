@@ -367,11 +367,10 @@ async def _follow(actor: Actor, progress: Callable[[ApplyProgress], Awaitable[No
     """Report each step that can be seen until the pod has settled."""
     last: ApplyProgress | None = None
     while True:
-        shown = view(actor.state).status
         meta = actor.state.pod.metadata
-        now = ApplyProgress(
-            name=meta.name, namespace=meta.namespace, phase=shown.phase, reason=shown.reason, message=shown.message
-        )
+        reason, message = status.reason(actor.state)
+        phase = status.phase(actor.state)
+        now = ApplyProgress(name=meta.name, namespace=meta.namespace, phase=phase, reason=reason, message=message)
         if now != last:
             last = now
             await progress(now)
@@ -417,13 +416,13 @@ def _judgement(pod: Pod, judged: Actor | st.PodState | PoddError, *, refused: bo
 
 
 def _result(state: st.PodState, action: Literal["created", "unchanged"]) -> ApplyResult:
-    shown = view(state).status
+    reason, message = status.reason(state)
     return ApplyResult(
         name=state.pod.metadata.name,
         namespace=state.pod.metadata.namespace,
         uid=state.uid,
         action=action,
-        phase=shown.phase,
-        reason=shown.reason,
-        message=shown.message,
+        phase=status.phase(state),
+        reason=reason,
+        message=message,
     )

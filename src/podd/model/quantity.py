@@ -8,8 +8,8 @@ billionth is rounded away from zero; what is larger than 2**63-1 is cut to that.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from fractions import Fraction
+from functools import lru_cache
 
 MAX = 2**63 - 1
 
