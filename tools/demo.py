@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from podd.linux.cgroup import Layout
 from podd.testing import audit
 
 HERE = Path(__file__).resolve().parent.parent
@@ -46,6 +47,7 @@ def main() -> int:
     finally:
         daemon.terminate()
         daemon.wait(timeout=30)
+    Layout.detect().group(folder.name).remove()  # the empty parent of all pods, which podd keeps
     after = audit.snapshot([str(folder)], cgroup_parent=folder.name)
     shutil.rmtree(folder)
     # podd's own directories, its store and the pod's logs are meant to stay; here they were temporary.

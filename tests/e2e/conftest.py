@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from real import Podd
 
+from podd.linux.cgroup import Layout
+
 
 @pytest.fixture
 def podd() -> Iterator[Podd]:
@@ -28,4 +30,5 @@ def podd() -> Iterator[Podd]:
         one.assert_clean(one.before, daemon=False)
     finally:
         one.stop()
+        Layout.detect().group(folder.name).remove()
         shutil.rmtree(folder)
