@@ -34,14 +34,14 @@ class Metadata(Value, rename="camel", omit_defaults=True):
     creation_timestamp: str | None = None
 
 
-class PodObject(Value, rename="camel"):
-    """A pod as Kubernetes writes it."""
+class PodObject(Value, rename="camel", kw_only=True):
+    """A pod as Kubernetes writes it, in the order in which it writes it."""
 
+    api_version: str = "v1"
+    kind: str = "Pod"
     metadata: Metadata
     spec: PodSpec
     status: PodStatus
-    api_version: str = "v1"
-    kind: str = "Pod"
 
     @classmethod
     def of(cls, view: PodView) -> PodObject:
