@@ -26,6 +26,8 @@ MIN_CPU_SHARES, MAX_CPU_SHARES = 2, 262_144  # the kernel's
 GUARANTEED_OOM_SCORE_ADJ = -997
 BEST_EFFORT_OOM_SCORE_ADJ = 1000
 
+_NONE = Fraction(0)
+
 
 def container_limits(container: Container) -> Limits:
     """What the cgroup of one member is held to."""
@@ -65,7 +67,7 @@ def oom_score_adj(spec: PodSpec, container: Container, host_memory_bytes: int) -
             return GUARANTEED_OOM_SCORE_ADJ
         case "BestEffort":
             return BEST_EFFORT_OOM_SCORE_ADJ
-    requested = ceil(_requests(container.resources).get(MEMORY, Fraction(0)))
+    requested = ceil(_requests(container.resources).get(MEMORY, _NONE))
     score = 1000 - 1000 * requested // host_memory_bytes
     return max(1000 + GUARANTEED_OOM_SCORE_ADJ, min(score, BEST_EFFORT_OOM_SCORE_ADJ - 1))
 
@@ -75,7 +77,7 @@ def _limits(limits: Amounts, requests: Amounts) -> Limits:
     return Limits(
         cpu_quota_us=max(ceil(cpu * 1000) * CPU_PERIOD_US // 1000, MIN_CPU_QUOTA_US) if cpu else None,
         cpu_period_us=CPU_PERIOD_US,
-        cpu_shares=_shares(requests.get(CPU, Fraction(0))),
+        cpu_shares=_shares(requests.get(CPU, _NONE)),
         memory_bytes=ceil(memory) if memory else None,
         pids=min(ceil(pids), MAX_PIDS) if pids else None,
     )
@@ -123,4 +125,4 @@ def _total(members: Sequence[Amounts]) -> Amounts:
 
 
 def _sum(members: Sequence[Amounts], name: str) -> Fraction:
-    return sum((amounts.get(name, Fraction(0)) for amounts in members), Fraction(0))
+    return sum((amounts.get(name, _NONE) for amounts in members), _NONE)
