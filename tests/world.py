@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from podd.core import events as ev
-from podd.core import pod, state
+from podd.core import pod, sandbox, state
 from podd.core.restart import SECOND
 from podd.driver.contract import (
     ContainerCreated,
@@ -69,6 +69,7 @@ class World:
     def feed(self, event: ev.Event) -> None:
         self.state, actions = pod.step(self.state, event, self.now_ns)
         for action in actions:
+            self.check_possible(action)
             if isinstance(action, ev.Tell):
                 self.told.append(action)
             elif isinstance(action, ev.Forget):
@@ -212,6 +213,11 @@ class World:
     def waits_for(self, kind: type[ev.Action]) -> list[ev.Action]:
         return [a for a in self.pending if isinstance(a, kind)]
 
+    def check_possible(self, action: ev.Action) -> None:
+        """The engine needs the sandbox's handle for it, and has it only of one that is ready."""
+        if isinstance(action, ev.Inside):
+            assert isinstance(self.state.sandbox, sandbox.Ready), f"{action} of a sandbox that is not ready"
+
     def check(self) -> None:
         """What must hold after every step."""
         names = list(self.live.values())
@@ -219,6 +225,8 @@ class World:
         assert len(self.sandboxes) <= 1, "two sandboxes of one pod"
         if self.live or self.held or self.dead:
             assert self.sandboxes, "containers without a sandbox"
+        wake = pod.next_wake(self.state)
+        assert wake is None or wake > self.now_ns or self.forgotten, "it would look again and again, at once"
 
 
 def handle(id: str) -> Handle:

@@ -353,3 +353,34 @@ def test_a_new_pod_is_pending_and_wakes_at_once() -> None:
     assert status.phase(fresh) == "Pending"
     assert look.next_wake(fresh) == 0
     assert isinstance(container.Creating(id="0" * 16, attempt=0), container.State)
+
+
+def test_nothing_is_asked_of_a_sandbox_that_goes_in_the_same_step() -> None:
+    """Else the engine would look for a handle that is no more, and podd would end."""
+    world = World.of("a")
+    world.do(world.pending[0])  # volumes
+    (create,) = world.pending
+    world.feed(ev.StopAsked())
+    world.do(create)  # the answer was on its way already
+    assert [type(action) for action in world.pending] == [ev.DestroySandbox]
+
+    recovered = World.of("a")
+    recovered.do(recovered.pending[0])
+    recovered.do(recovered.pending[0])
+    recovered.restart_podd()
+    recovered.feed(ev.StopAsked())
+    recovered.settle()
+    assert not recovered.sandboxes
+
+
+def test_removing_volumes_again_waits_for_the_answer() -> None:
+    world = started("a")
+    world.feed(ev.DeleteAsked(grace_s=0))
+    world.do(world.pending[0])
+    world.do(world.pending[0], fail=True)
+    wake = pod.next_wake(world.state)
+    assert wake is not None
+    world.now_ns = wake
+    world.feed(ev.Woke())
+    assert world.waits_for(ev.RemoveVolumes)
+    assert pod.next_wake(world.state) is None, "it would turn in circles as long as the removal takes"

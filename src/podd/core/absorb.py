@@ -48,7 +48,7 @@ def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
     if box is None or box.id != getattr(report, "id", None):
         return state, []
     match report:
-        case ev.SandboxMade(id=id, created=created):
+        case ev.SandboxMade(id=id, created=created) if isinstance(box, sandbox.Creating):
             return replace(state, sandbox=sandbox.made(box, created)), [ev.WatchSandbox(id=id)]
         case ev.SandboxRecovered(status=status) if isinstance(box, sandbox.Ready):
             if _ended_in_start(state):

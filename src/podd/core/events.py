@@ -156,6 +156,10 @@ class Action(Value):
     """Something for the engine to do."""
 
 
+class Inside(Action):
+    """To be done in the pod's sandbox, which must be ready. `pod.step` asks for nothing in one that it destroys."""
+
+
 class PrepareVolumes(Action):
     pass
 
@@ -169,7 +173,7 @@ class CreateSandbox(Action):
     attempt: int
 
 
-class RecoverSandbox(Action):
+class RecoverSandbox(Inside):
     """Have the driver take up again what it made before podd was restarted."""
 
     id: SandboxId
@@ -181,38 +185,38 @@ class DestroySandbox(Action):
     id: SandboxId
 
 
-class CreateContainer(Action):
+class CreateContainer(Inside):
     id: ContainerId
     name: str
     attempt: int
 
 
-class StartContainers(Action):
+class StartContainers(Inside):
     ids: Sequence[ContainerId]
 
 
-class SignalContainers(Action):
+class SignalContainers(Inside):
     ids: Sequence[ContainerId]
     signal: int
 
 
-class DestroyContainer(Action):
+class DestroyContainer(Inside):
     id: ContainerId
 
 
-class WatchSandbox(Action):
+class WatchSandbox(Inside):
     id: SandboxId
 
 
-class WatchContainer(Action):
+class WatchContainer(Inside):
     id: ContainerId
 
 
-class Freeze(Action):
+class Freeze(Inside):
     pass
 
 
-class Thaw(Action):
+class Thaw(Inside):
     pass
 
 

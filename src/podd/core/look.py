@@ -16,7 +16,9 @@ def next_wake(state: PodState) -> int | None:
     if state.recovering:
         return None
     if state.goal.want != "run":
-        return state.goal.kill_at_ns if box is not None else state.volumes_retry_at_ns or None
+        if box is not None:
+            return state.goal.kill_at_ns
+        return (state.volumes_retry_at_ns or None) if state.volumes == "ready" else None
     if is_finished(state) or state.freezer != "thawed":
         return None
     if box is None and state.volumes in ("absent", "ready"):

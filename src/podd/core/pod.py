@@ -31,6 +31,8 @@ def step(state: PodState, event: ev.Event, now_ns: int) -> Steps:
     """Take in an event and decide what to do. Raises Conflict for a Request that the state forbids, never else."""
     taken, told = ask(state, event, now_ns) if isinstance(event, ev.Request) else absorb(state, event, now_ns)
     decided, actions = decide(taken, now_ns)
+    if not isinstance(decided.sandbox, sandbox.Ready):
+        told = [action for action in told if not isinstance(action, ev.Inside)]
     return with_conditions(decided, now_ns), told + actions
 
 
