@@ -81,6 +81,7 @@ class Peer:
         self._numbers = itertools.count(1)
         self._calls: dict[int, Call] = {}
         self._tasks: TaskGroup | None = None
+        self._blocked = False  # output waits for the peer to read
         self._scope = anyio.CancelScope()
         self._why = "closed"
 
@@ -134,10 +135,8 @@ class Peer:
         try:
             with self._scope:
                 async with anyio.create_task_group() as self._tasks:
-                    self._connection.flush()  # what was asked before this task began
+                    self._on_blocked(self._blocked)  # by what was asked before this task began
                     self._end(await self._read())
-        except (WireError, OSError) as exc:
-            self._end(str(exc))
         finally:
             self._end("closed")
             self._connection.close()  # here, where nothing waits for its descriptor any more
@@ -170,13 +169,15 @@ class Peer:
             call.settle((message["ok"], fds))
 
     def _on_blocked(self, blocked: bool) -> None:
+        self._blocked = blocked
         if blocked and self._tasks is not None:
             self._tasks.start_soon(self._write)
 
     async def _write(self) -> None:
         try:
-            await anyio.wait_writable(self._connection)
-            self._connection.flush()
+            while self._blocked:
+                await anyio.wait_writable(self._connection)
+                self._connection.flush()
         except (WireError, OSError) as exc:
             self._end(str(exc))
 

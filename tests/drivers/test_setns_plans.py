@@ -1,0 +1,161 @@
+"""What the setns driver is told becomes what a shim is told; its section of the configuration becomes its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podd.driver.contract import ContainerConfig, Limits, Mount, NamespaceScopes, SandboxConfig, Security
+from podd.driver.hookspecs import DriverPaths
+from podd.errors import Invalid, Unsupported
+from podd.linux import capabilities
+from podd.model.ids import ContainerId, PodUid, SandboxId
+from podd_setns import plans
+from podd_setns.config import Section, parse
+
+PLACES = plans.Places.of(DriverPaths(run_dir="/run/podd", state_dir="/var/lib/podd", log_dir="/var/log/podd"), "podd")
+SANDBOX = SandboxConfig(
+    id=SandboxId("0123456789abcdef"),
+    pod_uid=PodUid("u"),
+    pod_name="web",
+    pod_namespace="default",
+    attempt=0,
+    hostname="web",
+)
+CONTAINER = ContainerConfig(
+    id=ContainerId("fedcba9876543210"),
+    sandbox_id=SANDBOX.id,
+    name="app",
+    attempt=0,
+    image="rootfs:/srv/app",
+    command=("a",),
+    args=("b", "c"),
+)
+
+
+def container(**changes: Any) -> dict[str, Any]:
+    return dict(plans.container_plan(msgspec.structs.replace(CONTAINER, **changes), Section()))
+
+
+# ---- the section -----------------------------------------------------------------------------------------------------
+
+SECTIONS: dict[str, tuple[Mapping[str, Any], str]] = {
+    "a misspelt key": ({"cgroup_parnet": "x"}, "drivers.setns.cgroup_parnet: unknown key; did you mean cgroup_parent?"),
+    "a strange key": ({"colour": 1}, "unknown key; known are cgroup_parent, log_max_bytes, log_max_files"),
+    "a wrong type": ({"cgroup_parent": 7}, "drivers.setns.cgroup_parent: expected `str`, got `int`"),
+    "too small": ({"log_max_bytes": 1}, "drivers.setns.log_max_bytes: expected `int` >= 4096"),
+    "a path that is none": ({"cgroup_parent": "/podd"}, "without a leading /"),
+    "a path that climbs": ({"cgroup_parent": "a/../.."}, "drivers.setns.cgroup_parent: "),
+}
+
+
+@pytest.mark.parametrize(("section", "words"), SECTIONS.values(), ids=SECTIONS)
+def test_a_section_that_is_wrong_is_refused_by_its_key(section: Mapping[str, Any], words: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        parse("setns", section)
+    assert words in str(refused.value)
+
+
+def test_a_section() -> None:
+    assert parse("setns", {}) == Section()
+    section = parse("setns", {"cgroup_parent": "my.slice/podd", "log_max_bytes": 4096, "log_max_files": 2})
+    plan = plans.container_plan(CONTAINER, section)
+    assert (plan["log_max_bytes"], plan["log_max_files"]) == (4096, 2)
+
+
+# ---- sandboxes -------------------------------------------------------------------------------------------------------
+
+
+def test_sandbox_plan_names_its_places() -> None:
+    plan = plans.sandbox_plan(SANDBOX, PLACES)
+    assert (plan["run_dir"], plan["containers_dir"], plan["cgroup"]) == (
+        "/run/podd/pods/0123456789abcdef",
+        "/var/lib/podd/containers",
+        "podd/0123456789abcdef",
+    )
+    assert plan["meta"] == {"uid": "u", "name": "web", "namespace": "default"}
+    swept = PLACES.sweep_plan(SANDBOX.id)
+    assert all(plan[key] == swept[key] for key in ("id", "run_dir", "containers_dir", "cgroup"))
+
+
+def test_hostname_is_the_nodes_where_its_namespace_is() -> None:
+    node = msgspec.structs.replace(SANDBOX, namespaces=NamespaceScopes(uts="node"))
+    assert (plans.sandbox_plan(SANDBOX, PLACES)["hostname"], plans.sandbox_plan(node, PLACES)["hostname"]) == (
+        "web",
+        "",
+    )
+
+
+@pytest.mark.parametrize("name", ["net", "ipc", "uts"])
+def test_namespaces_of_single_containers_are_not_to_be_had(name: str) -> None:
+    scopes = msgspec.convert({name: "container"}, NamespaceScopes)
+    with pytest.raises(Unsupported, match=name):
+        plans.sandbox_plan(msgspec.structs.replace(SANDBOX, namespaces=scopes), PLACES)
+
+
+# ---- containers ------------------------------------------------------------------------------------------------------
+
+
+def test_command_and_args_become_one_line() -> None:
+    assert container()["argv"] == ["a", "b", "c"]
+    assert container(command=())["argv"] == ["b", "c"]
+
+
+def test_paths_that_show_the_host_are_hidden_unless_told_otherwise() -> None:
+    default = container()
+    assert {"/proc/kcore", "/proc/keys", "/sys/firmware"} <= set(default["masked_paths"])
+    assert {"/proc/sys", "/proc/sysrq-trigger"} <= set(default["read_only_paths"])
+    unmasked = container(security=Security(unmasked_proc=True))
+    assert not [path for path in unmasked["masked_paths"] + unmasked["read_only_paths"] if path.startswith("/proc")]
+    privileged = container(security=Security(privileged=True))
+    assert privileged["masked_paths"] + privileged["read_only_paths"] == []
+    assert privileged["capabilities"] == capabilities.ALL
+
+
+def test_nothing_is_shared_between_two_plans() -> None:
+    first, second = container(), container()
+    assert first == second
+    for key, value in first.items():
+        if isinstance(value, list | dict):
+            assert value is not second[key], key
+
+
+strings = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+names = strings.filter(lambda name: name and "=" not in name)
+
+
+@given(
+    command=st.lists(strings, min_size=1).map(tuple),
+    env=st.lists(st.tuples(names, strings)).map(tuple),
+    uid=st.none() | st.integers(0, 2**32 - 2),
+    groups=st.lists(st.integers(0, 2**32 - 2)).map(tuple),
+    memory=st.none() | st.integers(1, 2**60),
+    paths=st.lists(strings.map("/{}".format)),
+)
+def test_a_plan_is_json_and_says_what_was_asked(
+    command: tuple[str, ...],
+    env: tuple[tuple[str, str], ...],
+    uid: int | None,
+    groups: tuple[int, ...],
+    memory: int | None,
+    paths: list[str],
+) -> None:
+    plan = container(
+        command=command,
+        args=(),
+        env=env,
+        limits=Limits(memory_bytes=memory),
+        mounts=tuple(Mount(host_path=path, container_path=path, read_only=True) for path in paths),
+        security=Security(uid=uid, supplemental_groups=groups),
+    )
+    again = json.loads(json.dumps(plan))
+    assert again["argv"] == list(command)
+    assert [tuple(pair) for pair in again["env"]] == list(env)
+    assert (again["uid"], again["supplemental_groups"], again["limits"]["memory_bytes"]) == (uid, list(groups), memory)
+    assert [mount["container_path"] for mount in again["mounts"]] == paths
