@@ -174,12 +174,12 @@ async def test_a_request_larger_than_the_socket_takes_goes_out_in_time(wire: Wir
 
 async def test_asked_before_the_reader_runs() -> None:
     wire = Wire()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(wire.peer.call, "big", {"text": "x" * (1 << 20)})
-        await anyio.wait_all_tasks_blocked()
-        tasks.start_soon(wire.peer.run)
-        await wire.other.answer({})
-        await anyio.wait_all_tasks_blocked()
+    async with anyio.create_task_group() as reader:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wire.peer.call, "big", {"text": "x" * (1 << 20)})
+            await anyio.wait_all_tasks_blocked()
+            reader.start_soon(wire.peer.run)
+            await wire.other.answer({})
         await wire.peer.aclose()
     wire.other.connection.close()
 
