@@ -145,9 +145,9 @@ class World:
                     self.feed(ev.ContainerExited(id=id, exit=exit_of(137, self.now_ns, 9)))
             case ev.Freeze():
                 self.frozen = not fail
-                self.feed(ev.Frozen(frozen=self.frozen, failure=failure))
+                self.feed(ev.Frozen(frozen=True, failure=failure))
             case ev.Thaw():
-                self.frozen = False
+                self.frozen = fail
                 self.feed(ev.Frozen(frozen=False, failure=failure))
             case _:
                 raise AssertionError(action)
@@ -168,7 +168,7 @@ class World:
 
     def _start(self, ids: tuple[str, ...], fail: bool) -> None:
         if fail or not self.sandboxes:
-            return self.feed(ev.ContainersReleased(failure=BOOM))
+            return self.feed(ev.ContainersReleased(ids=ids, failure=BOOM))
         started = []
         for n, id in enumerate(ids):
             name = self.held.pop(id, None)
@@ -177,7 +177,7 @@ class World:
                 self.ran.add(id)
             pid = 100 + n
             started.append(ContainerStarted(id=id, pid=pid, started_at_ns=self.now_ns, released_ns=n * 1000))  # type: ignore[arg-type]
-        return self.feed(ev.ContainersReleased(started=tuple(started)))
+        return self.feed(ev.ContainersReleased(ids=ids, started=tuple(started)))
 
     def end(self, id: str, how: Exit) -> None:
         self.dead[id] = self.live.pop(id, "") or self.held.pop(id, "")
@@ -225,6 +225,8 @@ class World:
         assert len(self.sandboxes) <= 1, "two sandboxes of one pod"
         if self.live or self.held or self.dead:
             assert self.sandboxes, "containers without a sandbox"
+        if not self.waits_for(ev.Inside) and isinstance(self.state.sandbox, sandbox.Ready):
+            assert self.frozen == (self.state.freezer == "frozen"), "the status says otherwise"
         wake = pod.next_wake(self.state)
         assert wake is None or wake > self.now_ns or self.forgotten, "it would look again and again, at once"
 

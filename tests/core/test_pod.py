@@ -384,3 +384,82 @@ def test_removing_volumes_again_waits_for_the_answer() -> None:
     world.feed(ev.Woke())
     assert world.waits_for(ev.RemoveVolumes)
     assert pod.next_wake(world.state) is None, "it would turn in circles as long as the removal takes"
+
+
+def paused(*names: str) -> World:
+    world = started(*names)
+    world.feed(ev.PauseAsked())
+    world.settle()
+    assert world.frozen
+    return world
+
+
+def test_what_could_not_be_thawed_stays_paused_and_says_so() -> None:
+    world = paused("a")
+    world.feed(ev.ResumeAsked())
+    world.do(world.pending[0], fail=True)
+    assert (world.state.freezer, world.told[-1].reason) == ("frozen", "FailedResume")
+    world.feed(ev.ResumeAsked())
+    world.settle()
+    assert (world.state.freezer, world.frozen) == ("thawed", False)
+
+
+def test_what_could_not_be_thawed_to_end_is_destroyed_as_a_whole() -> None:
+    """Signals do not reach it, so to wait out its grace period would be for nothing."""
+    world = paused("a")
+    world.feed(ev.StopAsked(grace_s=30))
+    world.do(world.pending[0], fail=True)
+    assert [type(action) for action in world.pending] == [ev.DestroySandbox]
+    world.settle()
+    assert status.status(world.state, str).reason == "Stopped"
+
+
+def test_resuming_a_pod_whose_sandbox_is_being_removed_asks_nothing_of_it() -> None:
+    world = paused("a")
+    world.lose_sandbox()
+    world.feed(ev.Frozen(frozen=True))  # late
+    world.feed(ev.ResumeAsked())
+    assert [type(action) for action in world.pending] == [ev.DestroySandbox]
+
+
+def test_a_failed_start_is_of_those_that_were_to_start() -> None:
+    """Two members come back at the same time, and one release fails: the other runs."""
+    world = started("a", "b")
+    world.exit("a", 1)
+    world.exit("b", 1)
+    world.do(world.pending[0])
+    world.do(world.pending[0])
+    world.do(world.pending[0])
+    world.do(world.pending[0])
+    first, second = world.waits_for(ev.StartContainers)
+    world.do(first, fail=True)
+    assert (shown(world, "a"), shown(world, "b")) == ("RunContainerError", "ContainerCreating")
+    world.do(second)
+    assert shown(world, "b") == "Running"
+
+
+def test_a_pod_that_lost_its_sandbox_is_not_ready() -> None:
+    """Not even while the remains of it will not go."""
+    world = started("a")
+    world.lose_sandbox()
+    world.do(world.pending[0], fail=True)
+    shown_now = status.status(world.state, str)
+    assert {c.type: c.status for c in shown_now.conditions}["Ready"] == "False"
+    assert not shown_now.container_statuses[0].ready
+
+
+def test_only_what_was_made_counts_as_a_restart() -> None:
+    """As for the kubelet: a container that could not be created leaves the count and the last state as they were."""
+    world = started("a", "b")
+    world.exit("a", 3)
+    world.do(world.pending[0])  # the old one is removed
+    for _ in range(3):
+        (create,) = world.waits_for(ev.CreateContainer)
+        world.do(create, fail=True)
+        world.now_ns = pod.next_wake(world.state) or 0
+        world.feed(ev.Woke())
+    a = status.status(world.state, str).container_statuses[0]
+    assert a.last_state.terminated is not None
+    assert (a.restart_count, a.last_state.terminated.exit_code) == (1, 3)
+    world.do(world.pending[0], fail=True)
+    assert shown(world, "a") == "CreateContainerError"

@@ -13,6 +13,7 @@ from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
 from podd.core.state import FailedStart, PodState
 from podd.driver.contract import ContainerStarted, Exit
 from podd.errors import Kind
+from podd.model.ids import ContainerId
 
 SIGKILL = 9
 RETRY_S = 5  # between tries to remove what would not go; doubled up to MAX_DELAY_S
@@ -33,12 +34,12 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
             return kept, warn("FailedUnmount", failure)
         case ev.SandboxMade() | ev.SandboxFailed() | ev.SandboxRecovered() | ev.SandboxLost() | ev.SandboxDestroyed():
             return _absorb_sandbox(state, report, now_ns)
-        case ev.ContainersReleased(started=started, failure=failure):
-            return _absorb_release(state, started, failure, now_ns)
+        case ev.ContainersReleased(ids=ids, started=started, failure=failure):
+            return _absorb_release(state, ids, started, failure, now_ns)
         case ev.ContainerMade() | ev.ContainerFailed() | ev.ContainerExited() | ev.ContainerDestroyed():
             return _absorb_container(state, report, now_ns)
-        case ev.Frozen(frozen=frozen, failure=failure):
-            return replace(state, freezer="frozen" if frozen else "thawed"), warn("FailedPause", failure)
+        case ev.Frozen() if isinstance(state.sandbox, sandbox.Ready):
+            return _absorb_frozen(state, report, now_ns)
         case _:
             return state, []
 
@@ -70,6 +71,17 @@ def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             return replace(state, sandbox=kept), warn("FailedKillPod", failure)
         case _:
             return state, []
+
+
+def _absorb_frozen(state: PodState, report: ev.Frozen, now_ns: int) -> Steps:
+    """What failed left all as it was. A pod that is to end and cannot be thawed hears no signal: its sandbox goes."""
+    frozen = report.frozen == (report.failure is None)
+    told = warn("FailedPause" if report.frozen else "FailedResume", report.failure)
+    if frozen and state.goal.want != "run" and report.failure is not None:
+        assert state.sandbox is not None
+        lost = sandbox.lost(state.sandbox, report.failure.message)
+        return replace(state, sandbox=lost, lost_at_ns=now_ns), told
+    return replace(state, freezer="frozen" if frozen else "thawed"), told
 
 
 def _ended_in_start(state: PodState) -> bool:
@@ -110,25 +122,26 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             held = container.made(instance, created.handle, created.observed, created.image_id)
             return with_instance(state, name, instance=held), [ev.WatchContainer(id=id)]
         case ev.ContainerFailed(failure=failure) if not state.released:
-            return _start_failed(state, name, "CreateContainerError", failure, now_ns)
+            return _start_failed(state, name, container.NEVER_MADE, failure, now_ns)
         case ev.ContainerFailed(failure=failure):
-            ended = container.failed(instance, failure, "CreateContainerError", now_ns)
+            ended = container.failed(instance, failure, container.NEVER_MADE, now_ns)
             return with_instance(state, name, instance=ended), warn("Failed", failure, name)
         case ev.ContainerExited(exit=exit) if isinstance(instance, container.Created) and not state.released:
             failure = ev.Failure(
                 kind=Kind.INTERNAL, message=f"{name}: ended while it was held: {exit.message or exit.code}"
             )
-            return _start_failed(state, name, "CreateContainerError", failure, now_ns)
+            return _start_failed(state, name, container.NEVER_MADE, failure, now_ns)
         case ev.ContainerExited(exit=exit):
             # The host's clock may have been set back since; an end in the future would hold up the next start.
-            told = replace(exit, finished_at_ns=min(exit.finished_at_ns or now_ns, now_ns))
-            return with_instance(state, name, instance=container.exited(instance, told)), []
+            known = replace(exit, finished_at_ns=min(exit.finished_at_ns or now_ns, now_ns))
+            return with_instance(state, name, instance=container.exited(instance, known)), []
         case ev.ContainerDestroyed(failure=None) if isinstance(instance, container.Removing):
             return with_instance(state, name, instance=_removed(instance)), []
         case ev.ContainerDestroyed(failure=failure) if isinstance(instance, container.Removing):
             # Its sandbox can always be destroyed as a whole; a single container that will not go is treated so.
             lost = f"{name}: could not be removed: {failure.message if failure else ''}"
-            return replace(state, sandbox=state.sandbox and sandbox.lost(state.sandbox, lost), lost_at_ns=now_ns), []
+            taken = replace(state, sandbox=state.sandbox and sandbox.lost(state.sandbox, lost), lost_at_ns=now_ns)
+            return taken, [ev.Tell(type="Warning", reason="SandboxLost", message=lost, container=name)]
         case _:
             return state, []
 
@@ -138,14 +151,18 @@ def _removed(instance: container.Removing) -> container.Instance:
 
 
 def _absorb_release(
-    state: PodState, started: Sequence[ContainerStarted], failure: ev.Failure | None, now_ns: int
+    state: PodState,
+    ids: Sequence[ContainerId],
+    started: Sequence[ContainerStarted],
+    failure: ev.Failure | None,
+    now_ns: int,
 ) -> Steps:
     if failure is not None:
         if not state.released:
             return _start_failed(state, "", "RunContainerError", failure, now_ns)
         members = {
             name: replace(m, instance=container.failed(m.instance, failure, "RunContainerError", now_ns))
-            if isinstance(m.instance, container.Starting)
+            if isinstance(m.instance, container.Starting) and m.instance.id in ids
             else m
             for name, m in state.members.items()
         }

@@ -27,6 +27,8 @@ def put_away(member: Member) -> Member:
     if not isinstance(member.instance, container.Exited):
         return member
     gone = member.instance
+    if not container.was_made(gone):
+        return replace(member, instance=None)
     ended = Ended(id=gone.id, attempt=gone.attempt, exit=gone.exit)
     return replace(member, instance=None, last=ended, restarts=member.restarts + 1)
 

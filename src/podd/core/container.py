@@ -15,6 +15,10 @@ from podd.model.ids import ContainerId
 from podd.model.value import Value
 
 
+NEVER_MADE = "CreateContainerError"
+"""The reason of an end without a container: it could not be made, so there is nothing that would count as a run."""
+
+
 class State(Value, tag=True):
     """id: of this instance. attempt: 0 for the first of its container."""
 
@@ -109,6 +113,10 @@ def exited(state: Instance, exit: Exit) -> Instance:
     if isinstance(state, Creating | Exited | Removing):
         return state
     return Exited(id=state.id, attempt=state.attempt, exit=exit, handle=state.handle, image_id=state.image_id)
+
+
+def was_made(ended: Exited | Removing) -> bool:
+    return ended.exit.reason != NEVER_MADE
 
 
 def start(state: Instance) -> Starting:

@@ -213,7 +213,7 @@ def _ended(state: PodState, now_ns: int) -> Steps:
 def _destroy(state: PodState) -> Steps:
     assert state.sandbox is not None
     removing = sandbox.remove(state.sandbox)
-    return replace(state, sandbox=removing), [ev.DestroySandbox(id=removing.id)]
+    return replace(state, sandbox=removing, freezer="thawed"), [ev.DestroySandbox(id=removing.id)]
 
 
 def _unlike_plan(state: PodState, held: dict[str, container.Created]) -> list[str]:

@@ -123,8 +123,9 @@ class ContainerFailed(Report):
 
 
 class ContainersReleased(Report):
-    """The answer to StartContainers: who runs, and (error) who could not. failure: nothing was released at all."""
+    """The answer to StartContainers of ids: who runs, and (error) who could not. failure: none was released at all."""
 
+    ids: Sequence[ContainerId]
     started: Sequence[ContainerStarted] = ()
     failure: Failure | None = None
 
@@ -140,7 +141,7 @@ class ContainerDestroyed(Report):
 
 
 class Frozen(Report):
-    """The answer to Freeze and Thaw."""
+    """The answer to Freeze (frozen) and Thaw. failure: all is as it was before."""
 
     frozen: bool
     failure: Failure | None = None

@@ -40,7 +40,7 @@ class Ended(Value):
 class Member(Value):
     """One container of the pod over all its instances.
 
-    attempts: instances begun so far, so that each gets an id of its own. restarts: of instances that had run.
+    attempts: instances begun so far, so that each gets an id of its own. restarts, last: of instances that were made.
     """
 
     instance: container.Instance | None = None

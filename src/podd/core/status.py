@@ -45,10 +45,15 @@ def with_conditions(state: PodState, now_ns: int) -> PodState:
 
 
 def _facts(state: PodState) -> dict[str, bool]:
-    ready = state.released and all(isinstance(m.instance, container.Running) for m in state.members.values())
-    ready = ready and state.goal.want == "run" and state.freezer == "thawed"
+    running = all(isinstance(m.instance, container.Running) for m in state.members.values())
+    ready = running and _can_be_ready(state) and state.goal.want == "run"
     has_sandbox = isinstance(state.sandbox, sandbox.Ready)
     return dict(zip(CONDITIONS, (True, has_sandbox, True, ready, ready), strict=True))
+
+
+def _can_be_ready(state: PodState) -> bool:
+    """What runs in a sandbox that is paused, or is lost and not yet removed, serves nobody."""
+    return state.released and isinstance(state.sandbox, sandbox.Ready) and state.freezer == "thawed"
 
 
 def status(state: PodState, stamp: Stamp) -> k8s.PodStatus:
@@ -118,7 +123,7 @@ def _container(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.
     spec = next(c for c in state.pod.spec.containers if c.name == name)
     now = _state(state, name, member, stamp)
     last = k8s.ContainerState()
-    if now.waiting is not None and isinstance(i, container.Exited | container.Removing):
+    if now.waiting is not None and isinstance(i, container.Exited | container.Removing) and container.was_made(i):
         last = _terminated(i.id, i.exit, stamp)
     elif member.last is not None:
         last = _terminated(member.last.id, member.last.exit, stamp)
@@ -127,7 +132,7 @@ def _container(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.
         name=name,
         state=now,
         last_state=last,
-        ready=running and state.released and state.freezer == "thawed",
+        ready=running and _can_be_ready(state),
         started=running,
         restart_count=member.restarts,
         image=spec.image,
@@ -159,7 +164,7 @@ def _restarts(state: PodState, member: Member) -> bool:
 
 def _waiting_again(exit: Exit) -> tuple[str, str]:
     """Why a container that ended is not running yet: what could not be made says so, what ran is crash looping."""
-    if exit.reason in ("CreateContainerError", "RunContainerError", "VerifyError"):
+    if exit.reason in (container.NEVER_MADE, "RunContainerError", "VerifyError"):
         return exit.reason, exit.message
     return "CrashLoopBackOff", "the back-off before the next restart has not passed"
 

@@ -24,7 +24,7 @@ from podd.driver.contract import CanPause, Driver, Handle
 from podd.engine.clock import Clock
 from podd.engine.store import Store
 from podd.errors import BY_KIND, Internal, Kind, NotFound, PoddError, Unavailable
-from podd.model.ids import SandboxId
+from podd.model.ids import ContainerId, SandboxId
 
 T = TypeVar("T")
 
@@ -242,7 +242,7 @@ class Actor:
                 return lambda: self._create_container(action, box)
             case ev.StartContainers(ids=ids):
                 handles = self._handles(ids)
-                return lambda: self._start(handles)
+                return lambda: self._start(ids, handles)
             case ev.SignalContainers(ids=ids, signal=number):
                 handles = self._handles(ids)
                 return lambda: self._signal(handles, number)
@@ -319,9 +319,9 @@ class Actor:
             return ev.ContainerFailed(id=action.id, failure=failure or _no_answer("create_container"))
         return ev.ContainerMade(id=action.id, created=created)
 
-    async def _start(self, handles: list[Handle]) -> ev.Report:
+    async def _start(self, ids: Sequence[ContainerId], handles: list[Handle]) -> ev.Report:
         started, failure = await self._call("start_containers", lambda: self.driver.start_containers(handles))
-        return ev.ContainersReleased(started=started or (), failure=failure)
+        return ev.ContainersReleased(ids=ids, started=started or (), failure=failure)
 
     async def _signal(self, handles: list[Handle], number: int) -> None:
         """That it was not heard is not reported: patience ends at its time, and then the sandbox goes."""
@@ -349,10 +349,10 @@ class Actor:
         driver = self.driver
         if not isinstance(driver, CanPause):
             cannot = ev.Failure(kind=Kind.UNSUPPORTED, message=f"driver {driver.name}: cannot pause pods")
-            return ev.Frozen(frozen=False, failure=cannot)
+            return ev.Frozen(frozen=frozen, failure=cannot)
         act, verb = (driver.pause, "pause") if frozen else (driver.resume, "resume")
         _, failure = await self._call(verb, lambda: act(box))
-        return ev.Frozen(frozen=frozen and failure is None, failure=failure)
+        return ev.Frozen(frozen=frozen, failure=failure)
 
     async def _call(self, verb: str, call: Callable[[], Awaitable[T]]) -> tuple[T | None, ev.Failure | None]:
         """Every call of a driver goes through here: a deadline, a log line, no exception but cancellation."""

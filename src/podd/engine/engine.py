@@ -197,7 +197,10 @@ class Engine(Inside):
     async def resume(self, name: str, namespace: str | None) -> PodView:
         actor = self._registry.find(name, namespace)
         await actor.ask(ev.ResumeAsked())
-        return view(await actor.until(lambda s: s.freezer != "thawing"))
+        last = await actor.until(lambda s: s.freezer != "thawing")
+        if last.freezer == "frozen":
+            raise Unavailable(f"pod {name}: could not be resumed", remedy=f"podd-cli events {name} says why")
+        return view(last)
 
     # ---- what is going on
 
