@@ -1,6 +1,6 @@
 """How long the setns driver takes, without the engine: request to held, to released, and to gone. Needs root.
 
-    python bench/driver_latency.py [--rounds 30] [--members 3] [--profile]
+python bench/driver_latency.py [--rounds 30] [--members 3] [--profile]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import anyio
 
 from podd.driver.contract import ContainerConfig, ExecRequest, Handle, Limits, SandboxConfig
 from podd.driver.hookspecs import DriverPaths
+from podd.linux.cgroup import Layout
 from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd_setns.driver import SetnsDriver
 
@@ -61,8 +62,18 @@ class Pod:
         self.skew_us = 0.0
 
     async def live(self) -> None:
-        began, cpu_began = time.perf_counter(), time.process_time()
+        cpu_began = time.process_time()
         config = sandbox_config()
+        try:
+            await self._run(config)
+        finally:
+            began = time.perf_counter()
+            await self._driver.destroy_sandbox(config.id)
+            self._mark("gone", began)
+        self.took["cpu here"] = (time.process_time() - cpu_began) * 1e3
+
+    async def _run(self, config: SandboxConfig) -> None:
+        began = time.perf_counter()
         created = await self._driver.create_sandbox(config)
         self._mark("sandbox", began)
         async with anyio.create_task_group() as tasks:
@@ -76,10 +87,6 @@ class Pod:
         released = [one.released_ns for one in started]
         self.skew_us = (max(released) - min(released)) / 1e3
         await self._exec(members[0])
-        began = time.perf_counter()
-        await self._driver.destroy_sandbox(config.id)
-        self._mark("gone", began)
-        self.took["cpu here"] = (time.process_time() - cpu_began) * 1e3
 
     async def _create(self, sandbox: Handle, number: int) -> None:
         config = container_config(SandboxId(sandbox.id), number, self._log_dir)
@@ -99,7 +106,8 @@ class Pod:
 
 async def measure(rounds: int, members: int, directory: str) -> None:
     paths = DriverPaths(run_dir=f"{directory}/run", state_dir=f"{directory}/state", log_dir=f"{directory}/log")
-    async with SetnsDriver("setns", {"cgroup_parent": f"podd-bench-{os.getpid()}"}, paths) as driver:
+    parent = f"podd-bench-{os.getpid()}"
+    async with SetnsDriver("setns", {"cgroup_parent": parent}, paths) as driver:
         health = await driver.probe()
         print(f"{health.version}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
         pods: list[Pod] = []
@@ -114,6 +122,7 @@ async def measure(rounds: int, members: int, directory: str) -> None:
                 tasks.start_soon(Pod(driver, members, paths.log_dir).live)
         took = time.perf_counter() - began
         print(f"{batch} pods at a time, whole lives: {batch / took:.0f} pods/s")
+    Layout.detect().group(parent).remove()
 
 
 def report(rows: Sequence[dict[str, float]]) -> None:
