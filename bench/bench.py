@@ -42,7 +42,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     effort = QUICK if args.quick else FULL
     wanted = args.only or [*ALONE, COMPARED]
-    folder = tempfile.mkdtemp(prefix="podd-bench-", dir="/var/tmp")
+    folder = tempfile.mkdtemp(prefix="podd-benchmark-", dir="/var/tmp")
     os.chmod(folder, 0o755)
     try:
         host = machine.describe(folder)

@@ -9,6 +9,7 @@ import processes
 from effort import Effort
 from figures import Row
 from peers import PEERS, Engine, OurOwn, Skipped
+from places import shared_as_before
 
 US = "podd-cli"
 
@@ -20,7 +21,7 @@ def compare(folder: str, rootfs: str, effort: Effort) -> tuple[list[Row], dict[s
     engines: dict[str, Callable[[str, str], Engine]] = {US: OurOwn, **PEERS}
     for name, make in engines.items():
         try:
-            with make(f"{folder}/{name}", rootfs) as engine:
+            with shared_as_before(), make(f"{folder}/{name}", rootfs) as engine:
                 rows += _rows(name, engine, effort)
         except Skipped as why:
             skipped[name] = str(why)

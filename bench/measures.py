@@ -91,7 +91,8 @@ def density(podd: Podd, effort: Effort) -> list[Row]:
         for number in range(effort.pods):
             apply(wire, podd, f"dense-{number}")
         many = f"{effort.pods} pods"
-        bare = _samples_ms(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True), effort)
+        python = [sys.executable, "-c", "pass"]
+        bare = _samples_ms(lambda: subprocess.run(python, check=True, env=podd.environment), effort)
         listed = _samples_ms(lambda: podd.cli("get", "pods"), effort)
         rows += [Row(f"podd-cli get pods, {many}", "ms", listed, most=80), Row("python -c pass", "ms", bare)]
         time.sleep(effort.settle_s)

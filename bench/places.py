@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 CGROUPS = "/sys/fs/cgroup"
+SHARED = ("/run/containerd", "/run/docker", "/run/runc", "/dev/shm/libpod_lock")
+"""What engines use besides the directories that they are told to use."""
 
 
 def cgroup(folder: str) -> str:
@@ -22,6 +26,20 @@ def wipe(folder: str) -> None:
     for hierarchy in ("", *os.listdir(CGROUPS)):
         for path, _, _ in os.walk(os.path.join(CGROUPS, hierarchy, cgroup(folder)), topdown=False):
             os.rmdir(path)
+
+
+@contextmanager
+def shared_as_before() -> Iterator[None]:
+    """Remove afterwards what there is of SHARED and was not there before."""
+    ours = [path for path in SHARED if not os.path.lexists(path)]
+    try:
+        yield
+    finally:
+        for path in ours:
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            elif os.path.lexists(path):
+                os.unlink(path)
 
 
 def _mounts_below(folder: str) -> list[str]:

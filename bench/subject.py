@@ -18,7 +18,6 @@ from wire import Wire
 BIN = os.path.dirname(sys.executable)
 START_S = 20
 STOP_S = 20
-COMMAND_S = 60
 
 MEMBERS = 3
 COMMAND = ("sleep", "3600")
@@ -67,6 +66,10 @@ class Podd:
         self._folder = folder
         self._rootfs = rootfs
         self._config = os.path.join(folder, "podd.toml")
+        # Compiled before, as it is where podd is installed; but not into the source tree that it may run from.
+        self._compiled = os.path.join(os.path.dirname(folder), "pycache")
+        self.environment = {**os.environ, "PYTHONPYCACHEPREFIX": self._compiled}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -81,9 +84,14 @@ class Podd:
         with open(self._config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(cgroup=cgroup(self._folder)))
         try:
+            if not os.path.isdir(self._compiled):
+                self._start()
+                self.cli("version")
+                self._stop()
             self._start()
         except BaseException:
-            self._remove()
+            self._stop()
+            wipe(self._folder)
             raise
         return self
 
@@ -95,11 +103,13 @@ class Podd:
                 for pod in wire.call("List")["pods"]:
                     wire.call("Delete", name=pod["metadata"]["uid"], now=True)
         finally:
-            self._remove()
+            self._stop()
+            wipe(self._folder)
 
     def _start(self) -> None:
         with open(os.path.join(self._folder, "podd.log"), "ab") as log:
-            self._process = subprocess.Popen([f"{BIN}/podd", "--config", self._config], stdout=log, stderr=log)
+            command = [f"{BIN}/podd", "--config", self._config]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
         until = time.monotonic() + START_S
         while True:
             try:
@@ -115,7 +125,7 @@ class Podd:
         with open(os.path.join(self._folder, "podd.log"), encoding="utf-8") as log:
             return log.read()[-2000:]
 
-    def _remove(self) -> None:
+    def _stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -123,7 +133,6 @@ class Podd:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        wipe(self._folder)
 
     # ---- what it is asked
 
@@ -138,7 +147,8 @@ class Podd:
     def cli(self, *words: str) -> None:
         """Raises CalledProcessError."""
         command = [f"{BIN}/podd-cli", "--socket", self.socket, *words]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=COMMAND_S)
+        # No timeout: Popen would not wait for the end then, but look for it every so often.
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=self.environment)
 
     # ---- what it consists of
 
