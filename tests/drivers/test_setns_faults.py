@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from podd.driver.contract import Handle
 from podd.driver.hookspecs import DriverPaths
@@ -170,6 +171,33 @@ async def test_a_shim_that_hangs_is_killed(lab: Lab, monkeypatch: pytest.MonkeyP
     os.kill(made.handle.state["pid"], signal.SIGSTOP)
     await lab.driver.destroy_sandbox(SandboxId(made.handle.id))
     assert await lab.driver.owned() == []
+
+
+async def test_who_waits_when_podd_stops_is_not_told_of_an_end(lab: Lab) -> None:
+    made = await lab.sandbox()
+    container = await lab.started(made.handle)
+    driver, told = lab.driver, list[str]()
+
+    async def wait(call: Callable[[Handle], Awaitable[object]], handle: Handle) -> None:
+        with pytest.raises(Unavailable, match="podd has let go of it"):
+            await call(handle)
+        told.append(handle.id)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait, driver.wait_sandbox, made.handle)
+        tasks.start_soon(wait, driver.wait_container, container)
+        await anyio.wait_all_tasks_blocked()
+        await lab.leave()
+    assert sorted(told) == sorted([made.handle.id, container.id])
+
+
+async def test_what_a_shim_wrote_of_its_own_errors_is_told_at_its_end(lab: Lab, paths: DriverPaths) -> None:
+    made = await lab.sandbox()
+    (sandbox_dir(paths, made.handle) / "shim.log").write_text("Traceback: oops\n")
+    with capture_logs() as logs:
+        await lab.driver.destroy_sandbox(SandboxId(made.handle.id))
+    (told,) = [entry for entry in logs if entry["event"] == "shim.broken"]
+    assert (told["sandbox"], told["traceback"]) == (made.handle.id, "Traceback: oops\n")
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

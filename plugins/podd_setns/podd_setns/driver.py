@@ -38,6 +38,7 @@ from podd.shim.plan import ExecPlan, SandboxReport
 from podd_setns import handles, host, inspect, plans
 from podd_setns.config import parse
 from podd_setns.filters import Filters
+from podd_setns.link import Link
 from podd_setns.sandboxes import Sandboxes
 from podd_setns.zygote import Zygote
 
@@ -143,17 +144,16 @@ class SetnsDriver:
         return await self.sandbox_status(sandbox)
 
     async def sandbox_status(self, sandbox: Handle) -> SandboxStatus:
-        try:
-            link = await self._in_hand.link(sandbox.id)
-            answer = await self._in_hand.ask(sandbox.id, "status", {})
-        except (NotFound, Unavailable):
+        link = await self._live_link(sandbox.id)
+        if link is None:
             if await anyio.to_thread.run_sync(self._here.remains, sandbox.id):
                 return SandboxStatus(id=SandboxId(sandbox.id), state="notready")
-            raise NotFound(f"sandbox {sandbox.id}: it does not exist") from None
+            raise NotFound(f"sandbox {sandbox.id}: it does not exist")
+        answer, _ = await link.call("status", {})
         report: SandboxReport = answer["sandbox"]
         paused = await anyio.to_thread.run_sync(self._here.group(sandbox.id).frozen)
         return SandboxStatus(
-            id=SandboxId(link.sandbox),
+            id=SandboxId(sandbox.id),
             state="ready",
             paused=paused,
             observed=plans.observed(report["namespaces"], report["cgroup"], report["limits"]),
@@ -162,10 +162,20 @@ class SetnsDriver:
     async def wait_sandbox(self, sandbox: Handle) -> str:
         link = await self._in_hand.link(sandbox.id)
         await link.lost.wait()
+        if link.let_go:
+            raise Unavailable(f"sandbox {sandbox.id}: {link.why}")
         return link.why
 
     async def destroy_sandbox(self, sandbox_id: SandboxId) -> None:
         await self._in_hand.destroy(handles.check_id(sandbox_id))
+
+    async def _live_link(self, sandbox_id: str) -> Link | None:
+        """None: it has no shim, or has lost it."""
+        try:
+            link = await self._in_hand.link(sandbox_id)
+        except NotFound:
+            return None
+        return None if link.lost.is_set() else link
 
     @property
     def _in_hand(self) -> Sandboxes:
@@ -236,14 +246,12 @@ class SetnsDriver:
 
     async def destroy_container(self, sandbox: Handle, container_id: str) -> None:
         handles.check_id(container_id)
-        try:
-            link = await self._in_hand.link(sandbox.id)
-            await self._in_hand.ask(sandbox.id, "destroy_container", {"container": container_id})
-        except (NotFound, Unavailable):
-            # Without its shim the container is dead, or about to be.
+        link = await self._live_link(sandbox.id)
+        if link is None:  # then the container is dead, too, or about to be
             await anyio.to_thread.run_sync(self._here.remove_container, sandbox.id, container_id)
-            return
-        link.forget(container_id)
+        else:
+            await link.call("destroy_container", {"container": container_id})
+            link.forget(container_id)
 
     # ---- exec and attach ---------------------------------------------------------------------------------------------
 

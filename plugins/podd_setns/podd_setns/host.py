@@ -135,6 +135,14 @@ class Host:
         except msgspec.ValidationError:
             return None
 
+    def bugs(self, sandbox_id: str) -> str:
+        """What its shim wrote down of its own errors, bounded by the shim; "" for none."""
+        try:
+            with open(f"{self.places.sandbox_dir(sandbox_id)}/shim.log", encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
     def remains(self, sandbox_id: str) -> bool:
         """Whether anything of it is on the host."""
         return (

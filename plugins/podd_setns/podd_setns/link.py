@@ -44,7 +44,8 @@ class _Watched:
 
 
 class Link:
-    """One shim as long as it lives. `run` keeps it up to date; `lost` is set when it has died or is out of reach."""
+    """One shim as long as it lives. `run` keeps it up to date; `lost` is set when it is of no more use: it died, is
+    out of reach, or was let go of."""
 
     def __init__(self, sandbox: str, run_dir: str, shim: PidIdentity, pidfd: int, sock: socket.socket) -> None:
         """run_dir: the sandbox's. pidfd, sock: of the shim and connected to it; owned by the link from now on."""
@@ -53,6 +54,7 @@ class Link:
         self.shim = shim
         self.lost = anyio.Event()
         self.died = False
+        self.let_go = False
         self.why = ""
         self._pidfd = pidfd
         self._name = f"sandbox {sandbox}: shim {shim.pid}"
@@ -145,6 +147,7 @@ class Link:
                     tasks.cancel_scope.cancel()
         finally:
             os.close(self._pidfd)
+            self.let_go = not self.lost.is_set()
             self._lose("podd has let go of it")
             self._closed.set()
 

@@ -187,6 +187,9 @@ class Sandboxes:
         if sandbox.link is None:
             with suppress(NotFound, Unavailable):
                 sandbox.link = await self._connect(sandbox_id)
+        bugs = await anyio.to_thread.run_sync(self._host.bugs, sandbox_id)
+        if bugs:
+            log.error("shim.broken", sandbox=sandbox_id, traceback=bugs, remedy="report this: it is a bug in podd")
         if sandbox.link is not None:
             await _shut_down(sandbox.link)
         if await anyio.to_thread.run_sync(self._host.remains, sandbox_id):
