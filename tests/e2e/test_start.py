@@ -101,3 +101,13 @@ def test_apply_twice_changes_nothing_and_a_change_is_refused(podd: Podd) -> None
     out = podd.apply(manifest("p", sleeper("a"), terminationGracePeriodSeconds=1), status=1)
     assert "podd-cli delete pod p" in out
     assert podd.pids("p") == pids
+
+
+def test_a_tight_processor_limit_binds_the_program_and_not_its_start(podd: Podd) -> None:
+    tight = {"resources": {"limits": {"cpu": "10m"}}}
+    podd.apply(manifest("p", sleeper("a", **tight), sleeper("b", **tight)))
+    assert podd.status("p")["podd"]["startTookUs"] < 500_000
+    nodes = json.loads(podd.cli("tree", "p", "-o", "json"))
+    nodes = nodes["nodes"] if isinstance(nodes, dict) else nodes
+    assert {n["name"]: n["limits"]["cpu_quota_us"] for n in nodes if n["name"] in "ab"} == {"a": 1000, "b": 1000}
+    assert nodes[0]["limits"]["cpu_quota_us"] == 2000

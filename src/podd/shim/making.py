@@ -23,7 +23,7 @@ from podd.linux.cgroup import Group
 from podd.linux.process import namespaces, starttime_ticks
 from podd.shim import held, stage
 from podd.shim.held import Reports
-from podd.shim.home import Home
+from podd.shim.home import Home, unthrottled
 from podd.shim.loop import Loop
 from podd.shim.peers import Answer, Peers
 from podd.shim.plan import ContainerPlan, ContainerReport, ExecPlan
@@ -62,7 +62,7 @@ class Maker:
         plan: ContainerPlan = args["container"]
         group = self._home.group.child(plan["id"])
         group.create()
-        notes = [f"{name}: this host has nothing to enforce it" for name in group.apply(plan["limits"])]
+        group.apply(unthrottled(plan["limits"]))
         pipes = None if plan["tty"] else _make_pipes(has_stdin=plan["stdin"])
         try:
             pid, sync, hold = self._hold(plan, group, pipes)
@@ -77,6 +77,7 @@ class Maker:
             self._tell(pid, args)
             said, terminal = await reports.ready()
             given.add([terminal] if terminal >= 0 else [])
+            notes = [f"{name}: this host has nothing to enforce it" for name in group.apply(plan["limits"])]
             report = _observe(plan, pid, group)
             report["notes"] = notes + said
             return report, [reports.detach(), *given.take()]

@@ -62,6 +62,7 @@ class Shim:
         self._maker = Maker(self.loop, self._home)
         self._pod = Pod(self.loop, plan, self._home.group, self._maker)
         self._report: SandboxReport | None = None
+        self._throttled = False  # has the pod's processor limit been applied
         self._init: Child | None = None
         self._containers: dict[str, Container] = {}
         self._execs = Execs(self._pod, self._on_exec_exit)
@@ -150,6 +151,9 @@ class Shim:
 
     async def _start(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
         containers = [self._known(name) for name in args["containers"]]
+        if not self._throttled and self._report is not None:
+            self._report["limits"] = self._home.throttle()
+            self._throttled = True
         for container in containers:
             container.release()
         return {"started": [await container.started for container in containers]}, []
