@@ -174,16 +174,18 @@ async def test_a_shim_that_hangs_is_killed(lab: Lab, monkeypatch: pytest.MonkeyP
 
 
 async def test_who_waits_when_podd_stops_is_not_told_of_an_end(lab: Lab) -> None:
-    made = await lab.sandbox()
-    container = await lab.started(made.handle)
-    driver, told = lab.driver, list[str]()
+    told = list[str]()
 
     async def wait(call: Callable[[Handle], Awaitable[object]], handle: Handle) -> None:
         with pytest.raises(Unavailable, match="podd has let go of it"):
             await call(handle)
         told.append(handle.id)
 
+    await lab.leave()
     async with anyio.create_task_group() as tasks:
+        driver = await lab.enter()
+        made = await lab.sandbox()
+        container = await lab.started(made.handle)
         tasks.start_soon(wait, driver.wait_sandbox, made.handle)
         tasks.start_soon(wait, driver.wait_container, container)
         await anyio.wait_all_tasks_blocked()
