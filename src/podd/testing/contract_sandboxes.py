@@ -139,6 +139,9 @@ class Sandboxes:
         limits = Limits(cpu_quota_us=50_000, memory_bytes=64 << 20, pids=100)
         made = await lab.sandbox(limits=limits)
         found = made.observed.limits
+        assert (found.memory_bytes, found.pids) == (64 << 20, 100)
+        await lab.started(made.handle)  # the processor's limit may wait for the first program to run
+        found = (await lab.driver.sandbox_status(made.handle)).observed.limits
         assert (found.cpu_quota_us, found.memory_bytes, found.pids) == (50_000, 64 << 20, 100)
 
     # ---- namespaces
