@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from podd.errors import Conflict, Invalid, NotFound, Unavailable, Unsupported
 from podd.linux import cgroup
-from podd.linux.cgroup import Group, Hierarchy, Layout, default_parent, fork_into, prepare_parent
+from podd.linux.cgroup import Group, Hierarchy, Layout, default_parent, fork_into, place_supervisors, prepare_parent
 from podd.linux.cgroup.knobs import shares_of, weight_of
+from podd.linux.cgroup.layout import POD_UNIT
 
 MIB = 1 << 20
 
@@ -270,10 +271,7 @@ def test_in_a_delegated_unit_pods_stay_inside_and_the_daemon_makes_room(kernel: 
     layout = v2(kernel.root)
     layout.group(where).create()
     unit = kernel.root / "system.slice/podd.service"
-    try:
-        os.setxattr(unit, "user.delegate", b"1")
-    except OSError as exc:
-        pytest.skip(f"the file system of {kernel.root} has no user xattrs: {exc}")
+    delegate(unit)
     (kernel.root / where / "cgroup.procs").write_text("41\n42\n")
     parent = default_parent(layout, own_group(kernel.root, f"0::/{where}\n"))
     assert parent == "system.slice/podd.service/pods"
@@ -281,6 +279,43 @@ def test_in_a_delegated_unit_pods_stay_inside_and_the_daemon_makes_room(kernel: 
     assert (unit / "supervisor/cgroup.procs").read_text().split() == ["41", "42"]
     assert (unit / "cgroup.procs").read_text() == ""
     assert (unit / "pods/cgroup.subtree_control").read_text().split() == ["cpu", "memory", "pids"]
+
+
+def delegate(unit: Path) -> None:
+    """As systemd marks a group that it has handed over."""
+    try:
+        os.setxattr(unit, "user.delegate", b"1")
+    except OSError as exc:
+        pytest.skip(f"the file system of {unit} has no user xattrs: {exc}")
+
+
+@pytest.mark.parametrize("podd_too", [False, True])
+def test_where_pods_have_a_unit_beside_podds_they_and_supervisors_go_there(kernel: Kernel, podd_too: bool) -> None:
+    layout = v2(kernel.root)
+    podd, pods = (kernel.root / "system.slice" / name for name in ("podd.service", POD_UNIT))
+    for unit in (podd, pods):
+        layout.group(f"system.slice/{unit.name}").create()
+        (unit / "cgroup.procs").write_text("41\n" if unit == podd else "7\n")
+    delegate(pods)
+    if podd_too:
+        delegate(podd)
+    parent = default_parent(layout, own_group(kernel.root, "0::/system.slice/podd.service\n"))
+    assert parent == f"system.slice/{POD_UNIT}/pods"
+    prepare_parent(layout, parent)
+    place_supervisors(layout, parent, 42)
+    assert (podd / "cgroup.procs").read_text() == "41\n"
+    assert (podd / "cgroup.subtree_control").read_text().split() == []
+    assert (pods / "cgroup.procs").read_text() == ""
+    assert (pods / "supervisor/cgroup.procs").read_text().split() == ["7", "42"]
+    assert (pods / "pods/cgroup.subtree_control").read_text().split() == ["cpu", "memory", "pids"]
+
+
+def test_outside_of_a_delegated_unit_supervisors_stay_where_they_are(kernel: Kernel) -> None:
+    layout = v2(kernel.root)
+    for parent in ("podd", "elsewhere/podd"):
+        prepare_parent(layout, parent)
+        place_supervisors(layout, parent, 42)
+    assert not list(kernel.root.rglob("supervisor"))
 
 
 def test_in_a_container_the_daemon_makes_room_at_the_top(kernel: Kernel) -> None:

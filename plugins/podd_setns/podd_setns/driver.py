@@ -89,7 +89,7 @@ class SetnsDriver:
 
     async def _prepare(self) -> None:
         here = await anyio.to_thread.run_sync(host.prepare, self._section, self._paths)
-        zygote = Zygote(self._tasks)
+        zygote = Zygote(self._tasks, here.place_supervisors)
         await zygote.start()
         self._host, self._sandboxes = here, Sandboxes(here, zygote, self._tasks)
         self._tasks.start_soon(self._filters.warm)

@@ -12,7 +12,7 @@ from podd.driver.contract import ContainerStatus, Exit, Health, Observed, Owned
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Denied, NotFound, PoddError, Unavailable, Unsupported
 from podd.linux import capabilities, process
-from podd.linux.cgroup import Group, Layout, default_parent, prepare_parent
+from podd.linux.cgroup import Group, Layout, default_parent, place_supervisors, prepare_parent
 from podd.linux.process import PidIdentity, open_pidfd
 from podd.linux.syscalls import capget, filesystem_magic, fsopen
 from podd.model.ids import INSTANCE_ID, ContainerId, PodUid, SandboxId
@@ -100,6 +100,10 @@ class Host:
 
     def group(self, sandbox_id: str) -> Group:
         return self.layout.group(self.places.cgroup(sandbox_id))
+
+    def place_supervisors(self, pid: int) -> None:
+        """Of that process and all that it will fork. OSError: the kernel refuses."""
+        place_supervisors(self.layout, self.places.cgroup_parent, pid)
 
     # ---- sandboxes ---------------------------------------------------------------------------------------------------
 

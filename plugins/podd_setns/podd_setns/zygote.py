@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -24,8 +25,10 @@ ENDING_S = 5.0
 class Zygote:
     """Shared by all callers; its process is a child of the daemon."""
 
-    def __init__(self, tasks: TaskGroup) -> None:
+    def __init__(self, tasks: TaskGroup, place: Callable[[int], None]) -> None:
+        """place: is given the pid of each new zygote before it forks."""
         self._tasks = tasks
+        self._place = place
         self._starting = anyio.Lock()
         self._peer: Peer | None = None
 
@@ -34,12 +37,22 @@ class Zygote:
         async with self._starting:
             if self._peer is None or self._peer.ended.is_set():
                 try:
-                    sock, process = await anyio.to_thread.run_sync(launch)
+                    sock, process = await anyio.to_thread.run_sync(self._launch)
                 except OSError as exc:
                     raise Unavailable(f"zygote: cannot be started: {exc.filename or ''} {exc.strerror}") from exc
                 self._peer = Peer(sock, f"zygote {process.pid}", lambda _: None)
                 self._tasks.start_soon(_attend, self._peer, process)
             return self._peer
+
+    def _launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        sock, process = launch()
+        try:
+            self._place(process.pid)
+        except BaseException:
+            sock.close()
+            _reap(process)
+            raise
+        return sock, process
 
     async def call(
         self, verb: str, args: Mapping[str, Any], fds: Sequence[int] = ()

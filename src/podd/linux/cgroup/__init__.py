@@ -20,6 +20,16 @@ v2 group by `fork_into` and then writes b"0" to the v1 files of `entry_fds`, whi
 from podd.linux.cgroup.enter import fork_into
 from podd.linux.cgroup.group import Group
 from podd.linux.cgroup.knobs import Limits, Usage
-from podd.linux.cgroup.layout import Hierarchy, Layout, default_parent, prepare_parent
+from podd.linux.cgroup.layout import Hierarchy, Layout, default_parent, place_supervisors, prepare_parent
 
-__all__ = ["Group", "Hierarchy", "Layout", "Limits", "Usage", "default_parent", "fork_into", "prepare_parent"]
+__all__ = [
+    "Group",
+    "Hierarchy",
+    "Layout",
+    "Limits",
+    "Usage",
+    "default_parent",
+    "fork_into",
+    "place_supervisors",
+    "prepare_parent",
+]

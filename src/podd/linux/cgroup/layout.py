@@ -93,11 +93,20 @@ def _mounts(mountinfo: str) -> list[Hierarchy]:
     return found
 
 
+SUPERVISORS = "supervisor"
+"""The leaf for processes that are not a pod's, since on v2 a group with such children may hold none."""
+
+POD_UNIT = "podd-pods.service"
+"""The unit that has nothing but a group for the pods. podd.service's own would not do: systemd starts a service in the
+topmost group of its unit, where v2 allows no process once the groups below have controllers, as those of pods have."""
+
+
 def default_parent(layout: Layout, cgroups: str = "/proc/self/cgroup") -> str:
     """Where the groups of this daemon belong.
 
-    "podd", except in a part of the v2 tree that systemd has handed over (Delegate=yes): there "<that unit>/pods", since
-    everything outside is systemd's. cgroups: the file that tells where this process is.
+    "podd", except where systemd has handed over a part of the v2 tree (Delegate=yes), since everything outside is
+    systemd's: "<unit>/pods", with the POD_UNIT beside this daemon's own unit, else its own unit. cgroups: the file that
+    tells where this process is.
     """
     unit = _delegated_unit(layout, cgroups)
     return "podd" if unit is None else f"{unit}/pods"
@@ -108,7 +117,7 @@ def prepare_parent(layout: Layout, parent: str) -> Group:
 
     v2 allows no processes in a group whose children have controllers. So the processes of a unit's delegated group in
     which the parent is (this daemon's), and those of the topmost group where podd itself runs in a container, are moved
-    to a leaf "supervisor" there. Raises Conflict: they cannot be, or a group between these and the parent has some.
+    to a leaf there. Raises Conflict: they cannot be, or a group between these and the parent has some.
     """
     if layout.unified and layout.unified.controllers:
         top, unit = layout.unified.mount, parent.rpartition("/")[0]
@@ -122,8 +131,20 @@ def prepare_parent(layout: Layout, parent: str) -> Group:
     return group
 
 
+def place_supervisors(layout: Layout, parent: str, pid: int) -> None:
+    """Move the process that is to be the ancestor of all supervisors out of podd's own unit, to a leaf beside the pods.
+
+    There they stay when podd.service is stopped, started or killed. Outside of a delegated group: nothing.
+    """
+    unit = parent.rpartition("/")[0]
+    if layout.unified and unit and _is_delegated(f"{layout.unified.mount}/{unit}"):
+        leaf = f"{layout.unified.mount}/{unit}/{SUPERVISORS}"
+        os.makedirs(leaf, exist_ok=True)
+        write(f"{leaf}/cgroup.procs", str(pid))
+
+
 def _vacate(unit: str) -> None:
-    leaf = f"{unit}/supervisor"
+    leaf = f"{unit}/{SUPERVISORS}"
     os.makedirs(leaf, exist_ok=True)
     for _ in range(10):  # a process may fork while it is moved
         pids = (read_or_none(f"{unit}/cgroup.procs") or "").split()
@@ -138,15 +159,15 @@ def _vacate(unit: str) -> None:
 
 
 def _delegated_unit(layout: Layout, cgroups: str) -> str | None:
-    """The deepest delegated group at or above this process, from the v2 mount point."""
+    """The nearest group that systemd has handed over, from the v2 mount point."""
     if layout.unified is None:
         return None
     own = next((line[3:] for line in read(cgroups).splitlines() if line.startswith("0::")), "/")
     parts = own.strip("/").split("/")
     for depth in range(len(parts), 0, -1):
-        path = "/".join(parts[:depth])
-        if path and _is_delegated(f"{layout.unified.mount}/{path}"):
-            return path
+        for path in ("/".join((*parts[: depth - 1], POD_UNIT)), "/".join(parts[:depth])):
+            if path and _is_delegated(f"{layout.unified.mount}/{path}"):
+                return path
     return None
 
 
