@@ -10,11 +10,12 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 
 import anyio
 import structlog
+from msgspec.structs import replace
 
 import podd
 from podd import config, log
@@ -145,15 +146,17 @@ async def _serve(
                 broken[name] = str(exc)
                 del drivers[name]
         engine = _make_engine(settings, found, drivers, broken, store, failpoint)
+        sockets = [each.sock for each in listeners]
+        addresses = [sock.getsockname() for sock in sockets]
         async with anyio.create_task_group() as tasks:
             await tasks.start(engine.run)
-            sockets = [each.sock for each in listeners]
             await tasks.start(lambda *, task_status: serve(sockets, make_service(engine), task_status=task_status))
-            tasks.start_soon(systemd.feed_watchdog)
-            systemd.notify("READY=1", f"STATUS=socket {settings.daemon.socket}")
-            logger.info("podd.started", version=podd.__version__, socket=settings.daemon.socket, drivers=list(drivers))
-            tasks.start_soon(apply_folder, engine, settings.daemon.pods_dir)
-            await _until_told(engine)
+            with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                tasks.start_soon(systemd.feed_watchdog)
+                systemd.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
+                logger.info("podd.started", version=podd.__version__, sockets=addresses, drivers=list(drivers))
+                tasks.start_soon(apply_folder, engine, settings.daemon.pods_dir)
+                await _until_told(engine, signals)
             systemd.notify("STOPPING=1")
             logger.info("podd.stopping", pods="run on")
             tasks.cancel_scope.cancel()
@@ -207,23 +210,24 @@ class _Reloader:
     def __call__(self) -> ReloadReport:
         new = config.load(self._settings.source or None)
         differing = config.differences(self._settings, new)
-        if new.daemon.log_level != self._settings.daemon.log_level:
-            log.configure(new.daemon.log_level, self._settings.daemon.log_format)
         changed = [key for key in differing if key == "daemon.log_level"]
+        if changed:
+            log.configure(new.daemon.log_level, self._settings.daemon.log_format)
+            in_force = replace(self._settings.daemon, log_level=new.daemon.log_level)
+            self._settings = replace(self._settings, daemon=in_force)
         return ReloadReport(changed=changed, needs_restart=[key for key in differing if key not in changed])
 
 
-async def _until_told(engine: Engine) -> None:
+async def _until_told(engine: Engine, signals: AsyncIterator[signal.Signals]) -> None:
     """SIGTERM and SIGINT end podd; SIGHUP has it read its configuration again."""
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number != signal.SIGHUP:
-                return
-            try:
-                report = await engine.reload()
-                logger.info("config.reloaded", changed=report.changed, needs_restart=report.needs_restart)
-            except PoddError as exc:
-                logger.error("config.refused", error=exc.message, remedy=exc.remedy)
+    async for number in signals:
+        if number != signal.SIGHUP:
+            return
+        try:
+            report = await engine.reload()
+            logger.info("config.reloaded", changed=report.changed, needs_restart=report.needs_restart)
+        except PoddError as exc:
+            logger.error("config.refused", error=exc.message, remedy=exc.remedy)
 
 
 def _failpoint() -> Callable[[str], None]:
