@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, Self
 
 import processes
-from places import cgroup, wipe
+from places import cgroup, make, wipe
 from subject import COMMAND, CPUS, MEMBERS, MEMORY_MIB, PIDS, START_S, STOP_S, Podd
 from wire import Wire
 
@@ -83,7 +83,7 @@ class Podman:
 
     def __enter__(self) -> Self:
         _need("podman", "conmon")
-        os.makedirs(self._folder)
+        make(self._folder)
         # What podman gives to containers by default may be more than this process has, and may hand on.
         most = {name: min(20000, resource.getrlimit(kind)[1]) for name, kind in _RLIMITS.items()}
         ulimits = ", ".join(f'"{name}={number}:{number}"' for name, number in most.items())
@@ -121,7 +121,7 @@ class Podman:
         return []
 
     def _run(self, *words: str) -> None:
-        where = {"root": "root", "runroot": "run", "tmpdir": "tmp"}
+        where = {"root": "root", "runroot": "run/c", "tmpdir": "run/t"}  # podman takes 50 characters
         places = [f"--{option}={self._folder}/{name}" for option, name in where.items()]
         runtime = ["--runtime=runc"] if shutil.which("runc") else []
         how = ["--cgroup-manager=cgroupfs", "--storage-driver=overlay", "--events-backend=file", *runtime]
@@ -138,7 +138,7 @@ class Docker:
 
     def __enter__(self) -> Self:
         _need("dockerd", "docker", "containerd", "runc")
-        os.makedirs(self._folder)
+        make(self._folder)
         try:
             self._start_dockerd()
             self._run("import", _image(self._folder, self._rootfs), IMAGE)
@@ -150,7 +150,7 @@ class Docker:
         return self
 
     def _start_dockerd(self) -> None:
-        where = {"data-root": "data", "exec-root": "exec", "pidfile": "pid"}
+        where = {"data-root": "data", "exec-root": "run/docker", "pidfile": "run/pid"}
         places = [f"--{option}={self._folder}/{name}" for option, name in where.items()]
         no_network = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
         command = ["dockerd", *places, "-H", self._socket, "--exec-opt=native.cgroupdriver=cgroupfs", *no_network]

@@ -18,6 +18,12 @@ def cgroup(folder: str) -> str:
     return "-".join(folder.split("/")[-2:])
 
 
+def make(folder: str) -> None:
+    """With a file system in memory at run, as hosts have it at /run: where engines keep what ends with the machine."""
+    os.makedirs(f"{folder}/run")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "podd-benchmark", f"{folder}/run"], check=True)
+
+
 def wipe(folder: str) -> None:
     """Unmount what is below it, remove it, and remove its cgroup. Raises OSError: there are processes left in that."""
     for point in reversed(_mounts_below(folder)):

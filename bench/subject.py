@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
-from places import cgroup, wipe
+from places import cgroup, make, wipe
 from wire import Wire
 
 BIN = os.path.dirname(sys.executable)
@@ -29,7 +29,7 @@ CONFIG = """\
 [daemon]
 socket = "podd.sock"
 socket_group = ""
-run_dir = "run"
+run_dir = "run/podd"
 state_dir = "state"
 log_dir = "log"
 pods_dir = "pods.d"
@@ -80,7 +80,7 @@ class Podd:
     # ---- its life
 
     def __enter__(self) -> Self:
-        os.makedirs(self._folder, mode=0o755)
+        make(self._folder)
         with open(self._config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(cgroup=cgroup(self._folder)))
         try:
