@@ -69,6 +69,7 @@ def test_shim_holds_nothing_it_does_not_need(pod: TestPod) -> None:
     assert {links[fd] for fd in "012"} == {"/dev/null"}
     assert sorted(link.partition(":")[0] for fd, link in links.items() if fd not in "012") == [
         "anon_inode",
+        "anon_inode",
         "socket",
         "socket",
     ]
@@ -365,6 +366,45 @@ def test_killed_shim_takes_its_containers_along(pod: TestPod) -> None:
     for pid in (*pids, held["pid"]):
         wait_until(lambda pid=pid: not is_running(pid) or pid not in pod.group.pids())  # type: ignore[misc]
     wait_until(lambda: pod.group.pids() == [])
+
+
+def test_shim_that_is_told_to_end_waits_for_its_containers_and_writes_down_their_ends(pod: TestPod) -> None:
+    """As systemd tells it: when the host goes down, every process of a unit gets SIGTERM."""
+    quick = pod.sh("quick", "trap 'echo bye; exit 3' TERM; touch /dev/shm/up; sleep infinity & wait")
+    slow = pod.sh("slow", "trap 'read _ < /dev/shm/go; exit 4' TERM; mkfifo /dev/shm/go; sleep infinity & wait")
+    pids = {report["id"]: report["pid"] for report in pod.run(quick, slow)}
+    fifo = Path(pod.run_dir, "shm/go")
+    wait_until(lambda: fifo.exists() and fifo.with_name("up").exists())
+    for pid in (pod.report["shim_pid"], *pids.values()):
+        os.kill(pid, signal.SIGTERM)
+    assert pod.exit_of(quick)["code"] == 3
+    assert not pod.shim_ended(0.05)
+    assert pod.client.call("status")["containers"][slow["id"]]["state"] == "running"
+    fifo.write_text("\n")
+    assert pod.exit_of(slow)["code"] == 4
+    assert pod.shim_ended()
+    assert read_log(quick)["stdout"] == b"bye\n"
+    assert json.loads(Path(pod.run_dir, f"exits/{slow['id']}.json").read_text())["code"] == 4
+
+
+def test_shim_without_containers_ends_when_it_is_told(pods: Pods) -> None:
+    pod = pods(pid="pod").ready()
+    os.kill(pod.report["shim_pid"], signal.SIGTERM)
+    assert pod.shim_ended()
+    wait_until(lambda: not is_running(pod.report["init_pid"]))
+
+
+def test_container_that_is_held_when_its_shim_is_told_to_end_is_killed(pod: TestPod) -> None:
+    (held,) = pod.create(pod.sh("a", "exit 0"))
+    os.kill(pod.report["shim_pid"], signal.SIGTERM)
+    assert pod.shim_ended()
+    wait_until(lambda: not is_running(held["pid"]))
+
+
+def test_containers_do_not_inherit_that_their_shim_blocks_a_signal(pod: TestPod) -> None:
+    plan = pod.sh("a", "grep -E '^Sig(Blk|Ign)' /proc/self/status")
+    pod.run(plan)
+    assert pod.output(plan).split() == [b"SigBlk:", b"0000000000000000", b"SigIgn:", b"0000000000000000"]
 
 
 # ---- shared process namespace ----------------------------------------------------------------------------------------

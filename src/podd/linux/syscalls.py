@@ -346,6 +346,8 @@ def load_seccomp_filter(program: bytes) -> None:
 
 _signal = _symbol("signal", ctypes.c_int, ctypes.c_void_p)  # its result, a handler, is not looked at
 _sigprocmask = _symbol("sigprocmask", ctypes.c_int, _c_path, _c_path)
+_signalfd = _symbol("signalfd", ctypes.c_int, _c_path, ctypes.c_int)
+_SIG_BLOCK = 0
 _SIG_SETMASK = 2
 _NO_SIGNALS = bytes(128)  # a sigset_t
 
@@ -358,6 +360,13 @@ def handle_by_default(signals: Iterable[int]) -> None:
     for number in signals:
         _signal(number, None)
     _check("sigprocmask", _sigprocmask(_SIG_SETMASK, _NO_SIGNALS, None))
+
+
+def signal_descriptor(number: int) -> int:
+    """Block a signal; a descriptor, owned by the caller, that is readable when it has come. signalfd(2)."""
+    signals = struct.pack("@L", 1 << (number - 1)).ljust(len(_NO_SIGNALS), b"\0")
+    _check("sigprocmask", _sigprocmask(_SIG_BLOCK, signals, None))
+    return _check("signalfd", _signalfd(-1, signals, os.O_CLOEXEC | os.O_NONBLOCK))
 
 
 class CapabilitySets(NamedTuple):

@@ -1,7 +1,8 @@
 """The shim: one process that makes a pod's sandbox and is the parent of its containers, for as long as the pod lives.
 
 It needs nobody: who is connected gives orders and hears news, and when nobody is, logs are still written and exits
-still go to disk. It ends by `shutdown`, after everything that it made is gone; killed, it takes its containers along.
+still go to disk. It ends by `shutdown`, after everything that it made is gone; by SIGTERM, after its containers have
+ended; killed, it takes them along.
 
 With hostPID, orphans of a container belong to the host's init, not to the shim: they stay in the container's cgroup,
 and are killed there when its first process has ended. So no child is ever reaped that was not forked here.
@@ -13,10 +14,12 @@ import os
 import socket
 import traceback
 from contextlib import suppress
+from signal import SIGKILL, SIGTERM
 from typing import Any, cast
 
 from podd.errors import Conflict, NotFound
 from podd.linux.cgroup import Layout
+from podd.linux.syscalls import signal_descriptor
 from podd.shim.container import Container, Pod, kill_group
 from podd.shim.execs import Execs, kill
 from podd.shim.home import Home
@@ -47,6 +50,7 @@ def run(first: socket.socket, plan: SandboxPlan, layout: Layout) -> None:
             shim.done.set(None)
 
     shim.loop.spawn(begin())
+    shim.loop.spawn(shim.leave_when_told())
     shim.loop.run(shim.done)
     shim.peers.close(FAREWELL_S)
 
@@ -204,6 +208,21 @@ class Shim:
 
     def _on_exec_exit(self, exec_id: str, record: ExitRecord) -> None:
         self.peers.notify({"event": "exec_exited", "exec": exec_id, "exit": record})
+
+    # ---- the host goes down ------------------------------------------------------------------------------------------
+
+    async def leave_when_told(self) -> None:
+        """At SIGTERM, stay until the last container has ended, and leave the sandbox to whoever sweeps.
+
+        It comes from systemd, to the containers at the same time: their last output and their exits are written yet.
+        """
+        await self.loop.ready(signal_descriptor(SIGTERM))
+        for container in list(self._containers.values()):
+            if not isinstance(await container.created, Exception):
+                if container.state == "created":  # as the first of a pid namespace it does not hear SIGTERM
+                    container.signal(SIGKILL)
+                await container.ended
+        self.done.set(None)
 
     # ---- bugs --------------------------------------------------------------------------------------------------------
 
