@@ -406,6 +406,17 @@ def test_rlimits(pod: Pod) -> None:
     assert (run.lines, run.notes) == (["100", "200", "0"], [])
 
 
+def test_open_files_are_limited_to_what_programs_expect(pod: Pod) -> None:
+    """Whatever podd allows itself; programs may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        run = pod.sh("ulimit -n; ulimit -Hn")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert run.lines == ["1024", str(hard)]
+
+
 def test_rlimit_beyond_reach_goes_as_far_as_it_may(pod: Pod) -> None:
     if capabilities.bounding_set() >> capabilities.BITS["SYS_RESOURCE"] & 1:
         pytest.skip("podd holds SYS_RESOURCE here and may raise every limit")

@@ -49,8 +49,15 @@ def resolve_identity(root: Root, plan: ContainerPlan) -> Identity:
     return Identity(uid, gid, groups, home)
 
 
+NOFILE = 1024
+"""Open files of a program that does not raise its limit itself, as podd does: select(2) takes no more, and some walk
+through all possible descriptors."""
+
+
 def limit_resources(plan: ContainerPlan, notes: list[str]) -> None:
     """Apply the plan's rlimits; where the host forbids raising one, go as far as it lets and say so."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_lower(NOFILE, most), most))
     for name, (soft, hard) in plan["rlimits"].items():
         number = getattr(resource, name, None)
         if not isinstance(number, int):
