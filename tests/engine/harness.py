@@ -41,13 +41,14 @@ async def engine(
     *,
     failpoint: Callable[[str], None] = lambda _point: None,
     record_limit: Callable[[Store], None] = lambda _store: None,
+    driver: type[FakeDriver] = FakeDriver,
 ) -> AsyncIterator[Engine]:
     """As the daemon would run it on the same directories and host."""
     clock = Clock()
     store = Store.open(str(tmp_path / "podd.db"), now_ns=clock.now_ns, failpoint=failpoint)
     try:
         record_limit(store)
-        async with FakeDriver(host) as driver:
+        async with driver(host) as entered:
             one = Engine(
                 settings=Settings(
                     default_driver="fake",
@@ -59,7 +60,7 @@ async def engine(
                 host=plan.Host(state_dir=str(tmp_path / "state"), log_dir=str(tmp_path / "log"), memory_bytes=2**33),
                 store=store,
                 clock=clock,
-                drivers={"fake": driver},
+                drivers={"fake": entered},
                 broken={},
                 check=manifest.parse,
                 admit=lambda pod: pod,

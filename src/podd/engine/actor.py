@@ -47,6 +47,7 @@ DEADLINES_S = {
 
 CANCEL_S = 5  # how long what is under way may take to be cancelled before its sandbox is destroyed all the same
 STORE_RETRY_S = 1
+FAILED_RETRY_S = 1
 ASK_AGAIN_S = 1  # a driver that cannot say now is asked again
 
 encode = msgspec.json.Encoder().encode
@@ -139,16 +140,28 @@ class Actor:
     # ---- the task
 
     async def run(self, *first: ev.Event) -> None:
-        """Until the pod is forgotten or podd stops; the pod itself runs on when podd stops."""
+        """Until the pod is forgotten or podd stops; the pod itself runs on when podd stops.
+
+        A bug that ends it costs this pod a moment and no other anything: it is taken up again as after a restart.
+        """
         try:
-            async with anyio.create_task_group() as self._tasks:
-                for event in first:
-                    await self._take(event, None)
-                while not self.gone:
-                    await self._take(*await self._next())
-                self._tasks.cancel_scope.cancel()
+            while not self.gone:
+                try:
+                    await self._serve(first)
+                except Exception:  # noqa: BLE001  whatever it was, the others go on
+                    self._log.exception("actor.failed", remedy="this is a bug in podd: report it with this traceback")
+                    await anyio.sleep(FAILED_RETRY_S)
+                    first = (ev.Resumed(),)
         finally:
             self._close()
+
+    async def _serve(self, first: Sequence[ev.Event]) -> None:
+        async with anyio.create_task_group() as self._tasks:
+            for event in first:
+                await self._take(event, None)
+            while not self.gone:
+                await self._take(*await self._next())
+            self._tasks.cancel_scope.cancel()
 
     async def _next(self) -> tuple[ev.Event, Reply | None]:
         wake = pod.next_wake(self.state)
@@ -165,6 +178,10 @@ class Actor:
             assert reply is not None, "a report is never refused"
             reply.give(refusal)
             return
+        except Exception as exc:
+            if reply is not None:
+                reply.give(Internal(f"podd: unexpected {type(exc).__name__}", remedy="see podd's log"))
+            raise
         if reply is not None:
             reply.give(new)
         for action in actions:
@@ -179,7 +196,7 @@ class Actor:
             try:
                 self._write(new, forget=forget)
                 break
-            except Unavailable as exc:
+            except PoddError as exc:
                 if may_refuse:
                     raise
                 self._log.error("store.failed", error=exc.message, remedy=exc.remedy)
@@ -332,8 +349,12 @@ class Actor:
         return ev.ContainerDestroyed(id=action.id, failure=failure)
 
     async def _watch_sandbox(self, action: ev.WatchSandbox, box: Handle) -> ev.Report:
-        reason, failure = await self._call("wait_sandbox", lambda: self.driver.wait_sandbox(box))
-        return ev.SandboxLost(id=action.id, reason=reason or (failure.message if failure else "lost"))
+        """A backend that is away has not lost the pod: it is asked again."""
+        while True:
+            reason, failure = await self._call("wait_sandbox", lambda: self.driver.wait_sandbox(box))
+            if failure is None or failure.kind is not Kind.UNAVAILABLE:
+                return ev.SandboxLost(id=action.id, reason=reason or (failure.message if failure else "lost"))
+            await anyio.sleep(ASK_AGAIN_S)
 
     async def _watch_container(self, action: ev.WatchContainer, handle: Handle) -> ev.Report | None:
         """Of a container that was destroyed meanwhile there is nothing to tell: who destroyed it knows."""
@@ -362,12 +383,13 @@ class Actor:
         failure: ev.Failure | None = None
         self._around.failpoint(f"driver.{verb}.before")
         try:
-            with self._blaming(verb), anyio.fail_after(limit_s):
+            with self._blaming(verb), anyio.move_on_after(limit_s) as scope:
                 answer = await call()
-        except TimeoutError:
-            failure = ev.Failure(kind=Kind.UNAVAILABLE, message=f"{verb}: no answer within {limit_s} s")
         except PoddError as exc:
             failure = ev.Failure(kind=exc.kind, message=exc.message, remedy=exc.remedy)
+        else:
+            if scope.cancelled_caught:
+                failure = ev.Failure(kind=Kind.UNAVAILABLE, message=f"{verb}: no answer within {limit_s} s")
         self._around.failpoint(f"driver.{verb}.after")
         took_ms = round((anyio.current_time() - began) * 1000, 2)
         if failure is None:
@@ -381,7 +403,7 @@ class Actor:
         """What a driver raises that is no podd error is a bug of that driver."""
         try:
             yield
-        except (PoddError, TimeoutError):
+        except PoddError:
             raise
         except Exception as exc:
             self._log.exception("driver.broke", verb=verb)

@@ -47,6 +47,7 @@ from podd.model.pod import Pod
 log = structlog.get_logger()
 
 CHECKPOINT_S = 5
+PROBE_S = 10
 LARGE_MANIFEST = 64 * 1024  # characters; up to here checking takes some milliseconds
 
 
@@ -216,10 +217,10 @@ class Engine(Inside):
     async def drivers(self) -> Sequence[DriverReport]:
         reports = []
         for name, driver in self._drivers.items():
-            with anyio.move_on_after(10) as scope:
-                health = await driver.probe()
-            if scope.cancelled_caught:
-                health = recovery.no_health("probe gave no answer within 10 s")
+            try:
+                health = await recovery.answer(driver.probe(), PROBE_S)
+            except PoddError as exc:
+                health = recovery.no_health(f"probe: {exc}")
             is_default = name == self._settings.default_driver
             found = DriverReport(name=name, is_default=is_default, health=health, capabilities=driver.capabilities)
             reports.append(found)
@@ -316,7 +317,8 @@ class Engine(Inside):
         known = {s.sandbox.id for s in states if s.sandbox is not None}
         self._problems += await recovery.sweep(self._drivers.values(), known)
         uids = {s.uid for s in states}
-        await anyio.to_thread.run_sync(volumes.sweep, self._settings.state_dir, uids)
+        stuck = await anyio.to_thread.run_sync(volumes.sweep, self._settings.state_dir, uids)
+        self._problems += [f"volumes that belong to no pod: {exc}" for exc in stuck]
         assert self._tasks is not None
         for state in states:
             driver = recovery.driver_of(state, self._drivers, self._broken)

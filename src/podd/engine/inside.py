@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import anyio
@@ -104,22 +104,25 @@ class Inside:
     async def stats(self, name: str | None, namespace: str | None) -> Sequence[PodUsage]:
         found = []
         for actor, driver, box, members in self._inspectable(name, namespace, CanStats, "stats"):
-            usage = await driver.usage(box, members)
-            found.append(PodUsage(view=view(actor.state), usage=usage))
+            with _forgiving(name):
+                usage = await driver.usage(box, members)
+                found.append(PodUsage(view=view(actor.state), usage=usage))
         return found
 
     async def namespaces(self, name: str | None, namespace: str | None) -> Sequence[PodNamespaces]:
         found = []
         for actor, driver, box, members in self._inspectable(name, namespace, CanInspect, "inspect"):
-            rows = await driver.namespaces(box, members)
-            found.append(PodNamespaces(view=view(actor.state), rows=rows))
+            with _forgiving(name):
+                rows = await driver.namespaces(box, members)
+                found.append(PodNamespaces(view=view(actor.state), rows=rows))
         return found
 
     async def cgroups(self, name: str | None, namespace: str | None) -> Sequence[PodCgroups]:
         found = []
         for actor, driver, box, members in self._inspectable(name, namespace, CanInspect, "inspect"):
-            root = await driver.cgroups(box, members)
-            found.append(PodCgroups(view=view(actor.state), root=root))
+            with _forgiving(name):
+                root = await driver.cgroups(box, members)
+                found.append(PodCgroups(view=view(actor.state), root=root))
         return found
 
     def _inspectable(
@@ -128,16 +131,21 @@ class Inside:
         """The pod that was named, or all that run and whose drivers can. Raises only for one that was named."""
         found = []
         for actor in self._registry.select(name, namespace):
-            try:
-                driver = _power(actor, power, word)
-                box = _sandbox(actor)
-            except PoddError:
-                if name is not None:
-                    raise
-                continue
-            live = [m.instance for m in actor.state.members.values()]
-            found.append((actor, driver, box, [i.handle for i in live if isinstance(i, container.Live)]))
+            with _forgiving(name):
+                driver, box = _power(actor, power, word), _sandbox(actor)
+                live = [m.instance for m in actor.state.members.values()]
+                found.append((actor, driver, box, [i.handle for i in live if isinstance(i, container.Live)]))
         return found
+
+
+@contextmanager
+def _forgiving(name: str | None) -> Iterator[None]:
+    """Of all pods that were asked about, one that cannot answer, since it goes just now, is left out."""
+    try:
+        yield
+    except PoddError:
+        if name is not None:
+            raise
 
 
 def member_name(actor: Actor, name: str | None) -> str:

@@ -3,9 +3,9 @@
 # ruff: noqa: ARG002  a stand-in for a driver takes what the contract says
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TypeVar
 
 import anyio
 import msgspec
@@ -27,10 +27,15 @@ from podd.driver.contract import (
     SandboxCreated,
     SandboxStatus,
 )
-from podd.errors import PoddError, Unavailable
+from podd.errors import Internal, PoddError, Unavailable
 from podd.model.ids import ContainerId, SandboxId
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
+
+OWNED_S = 30
+DESTROY_S = 90
 
 _decoder = msgspec.json.Decoder(PodState)
 
@@ -54,7 +59,7 @@ async def sweep(drivers: Iterable[Driver], known: set[SandboxId]) -> list[str]:
 
 async def _sweep(driver: Driver, known: set[SandboxId], problems: list[str]) -> None:
     try:
-        owned = await driver.owned()
+        owned = await answer(driver.owned(), OWNED_S)
     except PoddError as exc:
         problems.append(f"driver {driver.name}: cannot say what it holds: {exc}")
         return
@@ -63,9 +68,21 @@ async def _sweep(driver: Driver, known: set[SandboxId], problems: list[str]) -> 
             continue
         log.warning("orphan.found", driver=driver.name, sandbox=found.sandbox_id, pod_uid=found.pod_uid)
         try:
-            await driver.destroy_sandbox(found.sandbox_id)
+            await answer(driver.destroy_sandbox(found.sandbox_id), DESTROY_S)
         except PoddError as exc:
             problems.append(f"sandbox {found.sandbox_id}: belongs to no pod and cannot be removed: {exc}")
+
+
+async def answer(call: Awaitable[T], limit_s: float) -> T:
+    """Of a driver, whatever it does: PoddError is all that this raises. Unavailable: none came in time."""
+    with anyio.move_on_after(limit_s):
+        try:
+            return await call
+        except PoddError:
+            raise
+        except Exception as exc:
+            raise Internal(f"{type(exc).__name__}: {exc}") from exc
+    raise Unavailable(f"no answer within {limit_s:g} s")
 
 
 class Absent:
