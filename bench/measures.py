@@ -17,24 +17,33 @@ from subject import Podd
 from wire import Wire, encode, null_stdio
 
 AT_A_TIME = 8
+LIFE = "CPU of a start and a delete, all processes"
 
 
 def start_and_delete(podd: Podd, effort: Effort) -> list[Row]:
     started, deleted, skewed = [], [], []
+    lives = effort.warm_up + effort.rounds
     with Wire(podd.socket) as wire:
-        for number in range(effort.warm_up + effort.rounds):
+        apply(wire, podd, "first")
+        wire.call("Delete", name="first", now=True)
+        before = podd.cpu_ms()
+        for number in range(lives):
             name = f"life-{number}"
             started.append(_timed_ms(lambda name=name: apply(wire, podd, name)))  # type: ignore[misc]
             skewed.append(wire.call("Get", name=name)["pod"]["status"]["podd"]["startSkewUs"] / 1e3)
             deleted.append(_timed_ms(lambda name=name: wire.call("Delete", name=name, now=True)))  # type: ignore[misc]
+        time.sleep(effort.settle_s)
+        used = podd.cpu_ms()
         apply(wire, podd, "switched")
         switched = _samples_ms(lambda: _stop_and_start(wire, "switched"), effort)
         wire.call("Delete", name="switched", now=True)
+    cpu = [] if before is None or used is None else [Row(LIFE, "ms", [(used - before) / lives])]
     return [
         Row("start, request to last release", "ms", started[effort.warm_up :], most=25),
         Row("start skew, first to last release", "ms", skewed[effort.warm_up :], most=0.5),
         Row("delete, grace 0", "ms", deleted[effort.warm_up :], most=25),
         Row("stop with grace 0, and start", "ms", switched),
+        *cpu,
     ]
 
 

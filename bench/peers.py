@@ -103,7 +103,7 @@ class Podman:
             self._run("pod", "rm", "--all", "--force", "--time=0")
         finally:
             _wait_gone(lambda: processes.whose_arguments_have(self._folder, program="podman"))
-            wipe(self._folder)
+            wipe(self._folder, cgroup(self._folder))
 
     def start(self, pod: str) -> None:
         self._run("pod", "create", f"--name={pod}", "--network=none", f"--cgroup-parent=/{cgroup(self._folder)}")
@@ -174,7 +174,7 @@ class Docker:
                 self._dockerd.kill()
                 self._dockerd.wait()
         _wait_gone(self.supervisors)
-        wipe(self._folder)
+        wipe(self._folder, cgroup(self._folder))
 
     def start(self, pod: str) -> None:
         run = ["run", "--detach", f"--cgroup-parent=/{cgroup(self._folder)}"]

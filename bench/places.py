@@ -18,20 +18,41 @@ def cgroup(folder: str) -> str:
     return "-".join(folder.split("/")[-2:])
 
 
+def cpu_ms(*groups: str) -> float | None:
+    """What the processes of these groups, and of those below them, have used so far; None: the host has no cgroup v2.
+
+    The kernel counts it in every group of that hierarchy, whichever controllers are on. Source: cgroup-v2, cpu.stat.
+    """
+    top = unified()
+    if top is None:
+        return None
+    used = 0.0
+    for group in groups:
+        with open(f"{top}/{group}/cpu.stat", encoding="ascii") as file:
+            used += next(int(line.split()[1]) for line in file if line.startswith("usage_usec")) / 1e3
+    return used
+
+
+def unified() -> str | None:
+    """Where cgroup v2 is mounted."""
+    return next((top for top in (CGROUPS, f"{CGROUPS}/unified") if os.path.exists(f"{top}/cgroup.controllers")), None)
+
+
 def make(folder: str) -> None:
     """With a file system in memory at run, as hosts have it at /run: where engines keep what ends with the machine."""
     os.makedirs(f"{folder}/run")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "podd-benchmark", f"{folder}/run"], check=True)
 
 
-def wipe(folder: str) -> None:
-    """Unmount what is below it, remove it, and remove its cgroup. Raises OSError: there are processes left in that."""
+def wipe(folder: str, *groups: str) -> None:
+    """Unmount what is below a directory, remove it, and these cgroups. Raises OSError: there are processes in one."""
     for point in reversed(_mounts_below(folder)):
         subprocess.run(["umount", "--lazy", point], check=True)
     shutil.rmtree(folder)
     for hierarchy in ("", *os.listdir(CGROUPS)):
-        for path, _, _ in os.walk(os.path.join(CGROUPS, hierarchy, cgroup(folder)), topdown=False):
-            os.rmdir(path)
+        for group in groups:
+            for path, _, _ in os.walk(os.path.join(CGROUPS, hierarchy, group), topdown=False):
+                os.rmdir(path)
 
 
 @contextmanager

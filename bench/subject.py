@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
-from places import cgroup, make, wipe
+from places import cgroup, cpu_ms, make, unified, wipe
 from wire import Wire
 
 BIN = os.path.dirname(sys.executable)
@@ -70,6 +70,7 @@ class Podd:
         self._compiled = os.path.join(os.path.dirname(folder), "pycache")
         self.environment = {**os.environ, "PYTHONPYCACHEPREFIX": self._compiled}
         self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        self._own_group = f"{cgroup(folder)}-daemon"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -90,8 +91,7 @@ class Podd:
                 self._stop()
             self._start()
         except BaseException:
-            self._stop()
-            wipe(self._folder)
+            self._end()
             raise
         return self
 
@@ -103,13 +103,16 @@ class Podd:
                 for pod in wire.call("List")["pods"]:
                     wire.call("Delete", name=pod["metadata"]["uid"], now=True)
         finally:
-            self._stop()
-            wipe(self._folder)
+            self._end()
 
     def _start(self) -> None:
         with open(os.path.join(self._folder, "podd.log"), "ab") as log:
             command = [f"{BIN}/podd", "--config", self._config]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
+        if (top := unified()) is not None:
+            os.makedirs(f"{top}/{self._own_group}", exist_ok=True)
+            with open(f"{top}/{self._own_group}/cgroup.procs", "w", encoding="ascii") as file:
+                file.write(str(self.pid))
         until = time.monotonic() + START_S
         while True:
             try:
@@ -134,6 +137,10 @@ class Podd:
                 self._process.kill()
                 self._process.wait()
 
+    def _end(self) -> None:
+        self._stop()
+        wipe(self._folder, cgroup(self._folder), self._own_group)
+
     # ---- what it is asked
 
     def manifest(self, name: str) -> str:
@@ -151,6 +158,10 @@ class Podd:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=self.environment)
 
     # ---- what it consists of
+
+    def cpu_ms(self) -> float | None:
+        """Used so far by the daemon, the zygote, the shims, whatever these start, and the pods."""
+        return cpu_ms(self._own_group, cgroup(self._folder))
 
     def shims(self, pod: dict[str, Any], parents: Mapping[int, int]) -> list[int]:
         """Every process between the zygote and the containers of this pod. parents: of every process."""
