@@ -218,7 +218,7 @@ class Pod:
     def exec_hold(
         self, plan: ContainerPlan, pidfd: int, argv: Sequence[str], *, tty: bool = False, env: Any = ()
     ) -> Child:
-        request: ExecPlan = {"id": "e", "argv": list(argv), "env": list(env), "tty": tty}
+        request: ExecPlan = {"id": "e", "argv": list(argv), "env": list(env), "tty": tty, "terminal_size": (24, 80)}
         return self._start(
             lambda: stage.fork_exec(self.plan, pidfd),
             lambda fds: stage.exec_child(self.plan, plan, request, pidfd, fds),

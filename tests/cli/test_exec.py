@@ -180,7 +180,8 @@ def test_terminal(commands: Commands, daemon: FakeDaemon, monkeypatch: pytest.Mo
         user.type(b"some words\r")
         user.sees(b"got:some words\r\n")
         assert user.ends() == 7
-    assert daemon.asked("Exec")[0]["tty"] is True
+    asked = daemon.asked("Exec")[0]
+    assert (asked["tty"], asked["rows"], asked["columns"]) == (True, 33, 99)
 
 
 def test_keys_go_to_the_command_and_the_terminal_is_put_back(commands: Commands) -> None:

@@ -213,8 +213,10 @@ class FakeEngine:
         env: Mapping[str, str],
         tty: bool,
         stdio: Sequence[int],
+        terminal_size: tuple[int, int] = (0, 0),
     ) -> AsyncIterator[FakeSession]:
-        self._note("exec", name=name, container=container, argv=list(argv), env=dict(env), tty=tty)
+        given = {"argv": list(argv), "env": dict(env), "tty": tty, "terminal_size": terminal_size}
+        self._note("exec", name=name, container=container, **given)
         ended = anyio.Event()
         if self.exec_ends:
             ended.set()

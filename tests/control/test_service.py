@@ -144,12 +144,13 @@ def test_the_servers_copies_are_closed_while_the_process_runs(podd: Running) -> 
 
 def test_a_terminal_comes_with_the_first_reply(podd: Running) -> None:
     with podd.client() as client:
-        replies = client.call_more("Exec", {"name": "web", "argv": ["sh"], "tty": True})
+        replies = client.call_more("Exec", {"name": "web", "argv": ["sh"], "tty": True, "rows": 33, "columns": 99})
         first = next(replies)
         assert first.parameters["master_fd"] == 0
         assert os.isatty(first.fds[0])
         os.close(first.fds[0])
         assert next(replies).parameters["master_fd"] is None
+    assert podd.engine.asked[-1][1]["terminal_size"] == (33, 99)
 
 
 def test_attach_hands_over_its_stream(podd: Running) -> None:

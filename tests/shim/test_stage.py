@@ -556,8 +556,8 @@ def test_exec_in_shared_pids_sees_them(make_pod: MakePod) -> None:
 
 def test_exec_with_a_terminal(pod: Pod) -> None:
     with pod.running() as (plan, pidfd):
-        run = pod.exec(plan, pidfd, "/bin/sh", "-c", "tty; test -t 0 -a -t 1 -a -t 2; echo $?", tty=True)
-        assert run.output.splitlines() == ["/dev/pts/0", "0"]
+        run = pod.exec(plan, pidfd, "/bin/sh", "-c", "tty; test -t 0 -a -t 1 -a -t 2; echo $?; stty size", tty=True)
+        assert run.output.splitlines() == ["/dev/pts/0", "0", "24 80"]
 
 
 def test_exec_of_what_is_not_there(pod: Pod) -> None:

@@ -521,7 +521,7 @@ def test_terminal(pod: TestPod) -> None:
 
 
 def exec_plan(name: str, *argv: str, tty: bool = False) -> dict[str, Any]:
-    return {"id": name, "argv": list(argv), "env": [["EXTRA", "more"]], "tty": tty}
+    return {"id": name, "argv": list(argv), "env": [["EXTRA", "more"]], "tty": tty, "terminal_size": [0, 0]}
 
 
 def run_exec(

@@ -257,7 +257,13 @@ class SetnsDriver:
 
     async def exec_start(self, container: Handle, request: ExecRequest, stdio: Sequence[int]) -> tuple[str, int | None]:
         link = await self._in_hand.link(handles.container_state(container).sandbox)
-        plan = ExecPlan(id=secrets.token_hex(8), argv=list(request.argv), env=list(request.env), tty=request.tty)
+        plan = ExecPlan(
+            id=secrets.token_hex(8),
+            argv=list(request.argv),
+            env=list(request.env),
+            tty=request.tty,
+            terminal_size=request.terminal_size,
+        )
         _, fds = await link.call(
             "exec",
             {"container": container.id, "exec": plan},

@@ -53,7 +53,9 @@ def run(options: Namespace) -> int:
 
 def _with_terminal(podd: Client, asked: dict[str, Any], undo: ExitStack, *, stdin: bool) -> int:
     """The command has a terminal of its own; ours is raw, so that keys like ctrl-c go there."""
-    replies = podd.call_more("Exec", {**asked, "env": {"TERM": os.environ.get("TERM") or "xterm"}})
+    columns, rows = os.get_terminal_size(0)
+    environment = {"TERM": os.environ.get("TERM") or "xterm"}
+    replies = podd.call_more("Exec", {**asked, "env": environment, "rows": rows, "columns": columns})
     started = next(replies)
     master = started.fds[started.parameters["master_fd"]]
     undo.callback(os.close, master)

@@ -127,10 +127,12 @@ class Engine(Protocol):
         env: Mapping[str, str],
         tty: bool,
         stdio: Sequence[int],
+        terminal_size: tuple[int, int] = (0, 0),
     ) -> AbstractAsyncContextManager[ExecSession]:
         """Entered when the process was started; left before it ended, it is killed.
 
         stdio: three descriptors, none with tty. They are lent until the context is entered, and closed by the caller.
+        terminal_size: rows, columns, as the process first sees them; 0: not known.
         """
         ...
 

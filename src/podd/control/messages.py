@@ -14,6 +14,7 @@ from podd.model.status import PodStatus
 from podd.model.value import Value
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Cells = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
 
 
 class Parameters(Value, forbid_unknown_fields=True):
@@ -130,6 +131,8 @@ class ExecParameters(OnePod, kw_only=True):
     argv: Sequence[str]
     container: str | None = None
     tty: bool | None = None
+    rows: Cells | None = None
+    columns: Cells | None = None
     env: Mapping[str, str] | None = None
     stdin_fd: int | None = None
     stdout_fd: int | None = None

@@ -138,6 +138,7 @@ class _Methods:
             env=_env(asked),
             tty=bool(asked.tty),
             stdio=_stdio(context, asked),
+            terminal_size=(asked.rows or 0, asked.columns or 0),
         )
         async with session as process:
             context.fds.close()  # else whoever reads the other end of stdout would never see it end

@@ -327,6 +327,7 @@ class Driver(Protocol):
 class ExecRequest(Value):
     argv: Sequence[str]
     tty: bool = False
+    terminal_size: tuple[int, int] = (0, 0)  # rows, columns, as the process first sees it; 0: not known
     env: Sequence[tuple[str, str]] = ()  # added to the container's
 
 

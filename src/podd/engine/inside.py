@@ -75,13 +75,14 @@ class Inside:
         env: Mapping[str, str],
         tty: bool,
         stdio: Sequence[int],
+        terminal_size: tuple[int, int] = (0, 0),
     ) -> AsyncIterator[Session]:
         actor = self._registry.find(name, namespace)
         driver = _power(actor, CanExec, "exec")
         if not argv:
             raise Invalid("exec: no command given", remedy="podd-cli exec POD -- COMMAND")
         handle = _running(actor, member_name(actor, container))
-        request = ExecRequest(argv=argv, tty=tty, env=tuple(env.items()))
+        request = ExecRequest(argv=argv, tty=tty, terminal_size=terminal_size, env=tuple(env.items()))
         exec_id, terminal = await driver.exec_start(handle, request, stdio)
         session = Session(driver, handle, exec_id, terminal)
         try:

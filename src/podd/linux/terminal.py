@@ -13,6 +13,7 @@ from podd.linux.syscalls import DEVPTS_MAGIC, Resolve, filesystem_magic, openat2
 
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
+_TIOCSWINSZ = 0x5414
 
 
 class Terminal(NamedTuple):
@@ -42,3 +43,8 @@ def open_terminal(devpts: int) -> Terminal:
     except BaseException:
         os.close(master)
         raise
+
+
+def resize(terminal: int, rows: int, columns: int) -> None:
+    """Either side will do. Its foreground processes get SIGWINCH where that changes it. Source: tty_ioctl(4)."""
+    fcntl.ioctl(terminal, _TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

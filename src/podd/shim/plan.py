@@ -171,3 +171,4 @@ class ExecPlan(TypedDict):
     argv: list[str]
     env: list[tuple[str, str]]  # added to the container's
     tty: bool
+    terminal_size: tuple[int, int]  # rows, columns

@@ -46,7 +46,7 @@ from podd.linux.syscalls import (
     setns,
     unshare,
 )
-from podd.linux.terminal import Terminal, open_terminal
+from podd.linux.terminal import Terminal, open_terminal, resize
 from podd.shim import credentials, program, rootfs
 from podd.shim.failure import as_message, doing
 from podd.shim.plan import ContainerPlan, ExecPlan, SandboxPlan
@@ -146,6 +146,7 @@ def exec_child(sandbox: SandboxPlan, plan: ContainerPlan, request: ExecPlan, pid
         if request["tty"]:
             with doing("terminal"):
                 terminal = open_terminal(root.open("/dev/pts", symlinks=False))
+                resize(terminal.master, *request["terminal_size"])
         with doing(f"workingDir {plan['working_dir']}", Invalid):
             os.fchdir(root.open(plan["working_dir"] or "/", os.O_PATH | os.O_DIRECTORY))
         _run(root, terminal, plan, request["argv"], dict(request["env"]), foreign, fds, notes)

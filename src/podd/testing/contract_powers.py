@@ -51,7 +51,8 @@ class Powers:
         driver = _exec_driver(self, lab)
         made = await lab.sandbox()
         container = await lab.started(made.handle)
-        request = ExecRequest(argv=("sh", "-c", "test -t 0 && test -t 1 && exit 7"), tty=True)
+        script = 'test -t 0 && test -t 1 && test "$(stty size)" = "33 99" && exit 7'
+        request = ExecRequest(argv=("sh", "-c", script), tty=True, terminal_size=(33, 99))
         exec_id, terminal = await driver.exec_start(container, request, ())
         assert terminal is not None
         with contextlib.closing(os.fdopen(terminal, "rb", buffering=0)):
