@@ -8,7 +8,7 @@ import structlog
 
 from podd.engine.engine import Engine
 from podd.engine.view import ApplyProgress
-from podd.errors import PoddError
+from podd.errors import Invalid, PoddError
 
 log = structlog.get_logger()
 
@@ -21,6 +21,9 @@ async def apply_folder(engine: Engine, folder: str) -> None:
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES))
     except FileNotFoundError:
+        return
+    except OSError as exc:
+        log.error("static_pods.unread", folder=folder, error=str(exc), remedy="set daemon.pods_dir to a directory")
         return
     for name in names:
         path = f"{folder}/{name}"
@@ -37,8 +40,15 @@ async def apply_folder(engine: Engine, folder: str) -> None:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(MAX_BYTES)
+    """Raises Invalid: it is too large, or not UTF-8; to read a part of it would make other pods of it."""
+    with open(path, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise Invalid(f"{path}: larger than {MAX_BYTES} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise Invalid(f"{path}: is not UTF-8: at byte {exc.start}") from exc
 
 
 async def _nobody(_: ApplyProgress) -> None:
