@@ -62,13 +62,13 @@ def test_what_became_of_each(run: Run, applied: Applied, daemon: FakeDaemon, tmp
     applied.results["pods.yaml"] = [
         result("a"),
         result("b", "unchanged"),
-        result("c", "replaced", warnings=["spec.nodeName: not read"]),
+        result("c", "replaced", warnings=["pod.yaml:3:5: note: spec.nodeName: not read"]),
     ]
     shown = run("apply", "-f", f"{tmp_path}/pods.yaml", "-n", "web")
     assert shown == (
         0,
         "pod/a created\npod/b unchanged\npod/c configured\n",
-        "warning: pod/c: spec.nodeName: not read\n",
+        "pod/c: pod.yaml:3:5: note: spec.nodeName: not read\n",
     )
     asked = {"manifest": "the text\n", "source": f"{tmp_path}/pods.yaml", "namespace": "web"}
     assert daemon.asked("Apply") == [{**asked, "wait": False, "dry_run": False}]

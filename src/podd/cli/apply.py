@@ -102,7 +102,7 @@ class Apply:
         for result in results or ():
             name = f"pod/{result['name']}"
             for warning in result.get("warnings", ()):
-                note(f"warning: {name}: {warning}")
+                note(f"{name}: {warning}")  # it says itself whether it is a warning or a note
             if result["action"] == "refused":
                 self._fail(name, result, "refused")
             elif refused and not self._options.dry_run:
