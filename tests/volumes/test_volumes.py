@@ -57,6 +57,13 @@ def test_a_directory_for_everyone_below_one_for_podd_alone(state: Path) -> None:
     assert mode(os.path.dirname(volume.path)) == 0o700
 
 
+def test_what_could_not_be_prepared_leaves_nothing_of_the_pod(state: Path) -> None:
+    missing = HostPath(name="h", path=f"{state}/missing", type="Directory")
+    with pytest.raises(Unavailable):
+        prepare([empty_dir(state), missing])
+    assert os.listdir(state / "volumes") == []
+
+
 def test_prepared_again_it_keeps_its_contents(state: Path) -> None:
     volume = empty_dir(state)
     prepare([volume])

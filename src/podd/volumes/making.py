@@ -50,7 +50,9 @@ def _failed(volume: VolumePlan, exc: OSError) -> PoddError:
 
 def _empty_dir(volume: EmptyDir, undo: ExitStack) -> None:
     pod_directory, _, name = volume.path.rpartition("/")
-    os.makedirs(pod_directory, 0o700, exist_ok=True)
+    if not os.path.isdir(pod_directory):
+        os.makedirs(pod_directory, 0o700)
+        undo.callback(remove_directory, pod_directory)
     parent = os.open(pod_directory, _DIRECTORY)
     with ExitStack() as opened:
         opened.callback(os.close, parent)
