@@ -50,7 +50,8 @@ def make_rootfs(folder: str) -> str:
     if busybox is None or not _is_static(busybox):
         raise FileNotFoundError("busybox: no static one found: install busybox-static")
     rootfs = os.path.join(folder, "rootfs")
-    os.makedirs(os.path.join(rootfs, "bin"))
+    for name in ("bin", "dev", "etc", "proc", "run", "sys", "tmp", "var"):  # as every image has them
+        os.makedirs(os.path.join(rootfs, name))
     shutil.copy(busybox, os.path.join(rootfs, "bin", "busybox"))
     for name in ("sh", "sleep", "true"):
         os.symlink("busybox", os.path.join(rootfs, "bin", name))
