@@ -463,3 +463,26 @@ def test_only_what_was_made_counts_as_a_restart() -> None:
     assert (a.restart_count, a.last_state.terminated.exit_code) == (1, 3)
     world.do(world.pending[0], fail=True)
     assert shown(world, "a") == "CreateContainerError"
+
+
+def test_a_clock_that_was_set_back_while_podd_was_away_holds_nothing_up() -> None:
+    """A day back: what was due within minutes is due within minutes."""
+    day_ns = 86400 * SECOND
+    looping = started("a", "b")
+    for _ in range(2):
+        looping.exit("a", 1)
+        looping.settle()
+    ending = started("a")
+    ending.feed(ev.StopAsked(grace_s=30))
+    failed = World.of("a")
+    failed.do(failed.pending[0], fail=True)
+    stuck = started("a")
+    stuck.lose_sandbox()
+    stuck.do(stuck.pending[0], fail=True)
+    for world in (looping, ending, failed, stuck):
+        assert pod.next_wake(world.state) is not None
+        world.now_ns -= day_ns
+        world.restart_podd()
+        world.settle()
+        wake = pod.next_wake(world.state)
+        assert wake is None or wake <= world.now_ns + 300 * SECOND

@@ -22,6 +22,7 @@ RETRY_S = 5  # between tries to remove what would not go; doubled up to MAX_DELA
 def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
     match report:
         case ev.Resumed():
+            state = reconcile.with_possible_times(state, now_ns)
             return replace(state, recovering=isinstance(state.sandbox, sandbox.Ready)), reconcile.resume(state)
         case ev.VolumesPrepared(failure=None):
             return replace(state, volumes="ready"), []

@@ -7,12 +7,45 @@ done now: a half-made pod is finished, a half-removed one removed. What ran on m
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from podd.core import container, sandbox
 from podd.core import events as ev
-from podd.core.state import PodState
+from podd.core.restart import MAX_DELAY_S, SECOND
+from podd.core.state import Member, PodState
 from podd.model.ids import ContainerId
 
 SIGTERM, SIGKILL = 15, 9
+
+
+def with_possible_times(state: PodState, now_ns: int) -> PodState:
+    """The host's clock may have been set back while podd was away: nothing ended later than now, and nothing is due
+    later than it could be if it had been decided now. Else a restart or a kill would wait out the time that was lost.
+    """
+    latest = now_ns + MAX_DELAY_S * SECOND
+    goal, failed, box = state.goal, state.failed_start, state.sandbox
+    if goal.kill_at_ns is not None:
+        goal = replace(goal, kill_at_ns=min(goal.kill_at_ns, now_ns + int(goal.grace_s * SECOND)))
+    if failed is not None and failed.retry_at_ns is not None:
+        failed = replace(failed, retry_at_ns=min(failed.retry_at_ns, latest))
+    if isinstance(box, sandbox.Removing) and box.retry_at_ns is not None:
+        box = replace(box, retry_at_ns=min(box.retry_at_ns, latest))
+    return replace(
+        state,
+        goal=goal,
+        failed_start=failed,
+        sandbox=box,
+        lost_at_ns=None if state.lost_at_ns is None else min(state.lost_at_ns, now_ns),
+        volumes_retry_at_ns=min(state.volumes_retry_at_ns, latest),
+        members={name: _ended_by(member, now_ns) for name, member in state.members.items()},
+    )
+
+
+def _ended_by(member: Member, now_ns: int) -> Member:
+    i = member.instance
+    if not isinstance(i, container.Exited) or i.exit.finished_at_ns <= now_ns:
+        return member
+    return replace(member, instance=replace(i, exit=replace(i.exit, finished_at_ns=now_ns)))
 
 
 def resume(state: PodState) -> list[ev.Action]:
