@@ -14,7 +14,6 @@ from podd.errors import Conflict
 from podd.model.ids import ContainerId
 from podd.model.value import Value
 
-
 NEVER_MADE = "CreateContainerError"
 """The reason of an end without a container: it could not be made, so there is nothing that would count as a run."""
 
