@@ -358,8 +358,7 @@ def check_stopping_the_pods_unit_ends_all_and_starting_brings_them_back() -> Non
     assert shims() == []
     assert systemd("ActiveState") == "inactive"
     assert said.read_text() == "bye\n", "a member was not given its time"
-    until(lambda: pids().keys() == before.keys(), "they are back")
-    assert not set(pids().values()) & set(before.values())
+    until(lambda: pids().keys() == before.keys() and not set(pids().values()) & set(before.values()), "they are back")
     cli("delete", "pod", "graceful", "--now")
     check_pods_and_supervisors_live_beside_podd()
 
@@ -434,6 +433,7 @@ def main() -> None:
         except Exception:  # noqa: BLE001  shown, and the next is tried
             failed += 1
             print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)
+            print(cli("get", "pods", "-o", "wide", status=None), cli("events", "--since", "2m", status=None), flush=True)
             print(run("journalctl", "-b", "-n", "15", "--no-pager", "-u", "podd*"), flush=True)
         else:
             print(f"PASS {name} ({time.monotonic() - begun:.1f} s)", flush=True)
