@@ -433,7 +433,9 @@ def main() -> None:
         except Exception:  # noqa: BLE001  shown, and the next is tried
             failed += 1
             print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)
-            print(cli("get", "pods", "-o", "wide", status=None), cli("events", "--since", "2m", status=None), flush=True)
+            print(
+                cli("get", "pods", "-o", "wide", status=None), cli("events", "--since", "2m", status=None), flush=True
+            )
             print(run("journalctl", "-b", "-n", "15", "--no-pager", "-u", "podd*"), flush=True)
         else:
             print(f"PASS {name} ({time.monotonic() - begun:.1f} s)", flush=True)
