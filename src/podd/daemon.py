@@ -114,6 +114,9 @@ def _make_drivers(settings: Config, found: Discovered) -> tuple[dict[str, Driver
     if unknown:
         name = min(unknown)
         raise Invalid(f"drivers.{name}: no such driver", remedy=f"drivers here: {', '.join(found.drivers) or 'none'}")
+    if settings.default_driver not in {*drivers, *broken}:
+        what = f"default_driver: {settings.default_driver}: no such driver"
+        raise Invalid(what, remedy=f"drivers here: {', '.join(found.drivers) or 'none'}")
     return drivers, broken
 
 
@@ -141,9 +144,9 @@ async def _serve(
         for name in list(drivers):
             try:
                 await stack.enter_async_context(drivers[name])
-            except PoddError as exc:
-                logger.error("driver.broken", driver=name, error=exc.message, remedy=exc.remedy)
-                broken[name] = str(exc)
+            except Exception as exc:  # noqa: BLE001  a stranger's code costs only itself
+                broken[name] = str(exc) if isinstance(exc, PoddError) else f"{type(exc).__name__}: {exc}"
+                logger.error("driver.broken", driver=name, error=broken[name])
                 del drivers[name]
         engine = _make_engine(settings, found, drivers, broken, store, failpoint)
         sockets = [each.sock for each in listeners]

@@ -61,7 +61,7 @@ def test_a_supervisor_killed_while_podd_is_away(podd: Podd) -> None:
 def test_a_damaged_record_is_put_aside_and_the_rest_served(podd: Podd) -> None:
     podd.apply(manifest("good", sleeper("a")))
     podd.apply(manifest("bad", sleeper("a")))
-    pids = podd.pids("good")
+    pids, lost = podd.pids("good"), podd.pids("bad")["a"]
     podd.kill()
     with sqlite3.connect(podd.folder / "state/podd.db") as db:
         db.execute("UPDATE pods SET record = '{\"uid\": 3}' WHERE name = 'bad'")
@@ -69,7 +69,11 @@ def test_a_damaged_record_is_put_aside_and_the_rest_served(podd: Podd) -> None:
     podd.start()
     assert podd.pids("good") == pids
     assert "default/bad: its record is damaged" in podd.cli("info")
-    assert [p["metadata"]["name"] for p in podd.pods()] == ["good"]
+    assert "RecordDamaged" in podd.cli("get", "pods")
+    assert alive(lost), "what runs of it is left alone until a person decides"
+    podd.cli("delete", "pod", "bad")
+    assert not alive(lost)
+    assert "RecordDamaged" not in podd.cli("get", "pods")
 
 
 def failpoints(podd: Podd) -> int:

@@ -210,10 +210,38 @@ async def test_a_damaged_record_costs_only_itself(tmp_path: Path, host: FakeHost
         store._db.execute("UPDATE pods SET record = x'7b7d' WHERE name = 'web'")  # type: ignore[attr-defined]
 
     async with engine(tmp_path, host, record_limit=damage) as one:
-        assert [v.pod.metadata.name for v in await one.list_pods(None, "")] == ["other"]
+        shown = {v.pod.metadata.name: v.status.reason for v in await one.list_pods(None, "")}
+        assert shown == {"other": "", "web": "RecordDamaged"}
         (problem,) = (await one.info()).problems
         assert "default/web: its record is damaged and set aside" in problem
-        assert len(host.sandboxes) == 1, "what belongs to no readable record is removed"
+        assert len(host.sandboxes) == 2, "what runs of it is left alone until a person decides"
+        assert "there is one whose record is damaged" in (await apply(one)).message
+    async with engine(tmp_path, host) as one:
+        assert len(host.sandboxes) == 2
+        await one.delete("web", None, grace_period_s=None, wait=True)
+        assert len(host.sandboxes) == 1
+        assert (await one.info()).problems == []
+        assert (await apply(one)).phase == "Running"
+
+
+async def test_logs_live_as_long_as_their_pod_and_the_last_two_instances_of_each_container(
+    tmp_path: Path, host: FakeHost
+) -> None:
+    host.programs["a"] = Program(exits_after_s=1, code=1)
+    async with engine(tmp_path, host) as one:
+        uid = (await apply(one)).uid
+        logs = tmp_path / "log" / f"default_web_{uid}" / "a"
+        logs.mkdir(parents=True)
+        for attempt in range(20):
+            (logs / f"{attempt}.log").touch()
+            (logs / f"{attempt}.log.1").touch()
+        await anyio.sleep(15)
+        (a, *_) = (await one.get("web", None)).status.container_statuses
+        assert a.restart_count == 2
+        # The fake driver writes none of its own: what lay there under the number of the newest went with the others.
+        assert sorted(p.name for p in logs.iterdir()) == ["1.log", "1.log.1"]
+        await one.delete("web", None, grace_period_s=0, wait=True)
+        assert not logs.parent.exists()
 
 
 async def test_many_pods_at_once(tmp_path: Path, host: FakeHost) -> None:

@@ -22,6 +22,7 @@ from podd.core import events as ev
 from podd.core.state import PodState
 from podd.driver.contract import CanPause, Driver, Handle
 from podd.engine.clock import Clock
+from podd.engine.logfiles import prune
 from podd.engine.store import Store
 from podd.errors import BY_KIND, Internal, Kind, NotFound, PoddError, Unavailable
 from podd.model.ids import ContainerId, SandboxId
@@ -334,7 +335,15 @@ class Actor:
         created, failure = await self._call("create_container", lambda: self.driver.create_container(box, config))
         if created is None:
             return ev.ContainerFailed(id=action.id, failure=failure or _no_answer("create_container"))
+        self._prune_logs(action)
         return ev.ContainerMade(id=action.id, created=created)
+
+    def _prune_logs(self, action: ev.CreateContainer) -> None:
+        """Keep the log of this instance and of the last one that ran, as the kubelet does."""
+        logs = plan.log_directory(self.state.pod, self._around.host.log_dir)
+        last = self.state.members[action.name].last
+        if logs:
+            prune(f"{logs}/{action.name}", {action.attempt, last.attempt if last else action.attempt})
 
     async def _start(self, ids: Sequence[ContainerId], handles: list[Handle]) -> ev.Report:
         started, failure = await self._call("start_containers", lambda: self.driver.start_containers(handles))

@@ -25,6 +25,7 @@ from podd.driver.contract import Driver
 from podd.engine import recovery, select
 from podd.engine.actor import Actor, Surroundings, encode
 from podd.engine.clock import Clock, rfc3339, since_ns
+from podd.engine.database import Quarantined
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
@@ -42,7 +43,8 @@ from podd.engine.view import (
 from podd.errors import Conflict, Invalid, PoddError, Unavailable, Unsupported
 from podd.model.ids import PodUid
 from podd.model.manifest import Manifest
-from podd.model.pod import Pod
+from podd.model.pod import ObjectMeta, Pod, PodSpec
+from podd.model.status import PodStatus
 
 log = structlog.get_logger()
 
@@ -139,7 +141,9 @@ class Engine(Inside):
         if dry_run or refused:
             results = [_judgement(pod, j, refused=refused) for pod, j in zip(checked.pods, judged, strict=True)]
         else:
-            actors = [j if isinstance(j, Actor) else self._accept(j) for j in judged if not isinstance(j, PoddError)]
+            accepted = [j for j in judged if not isinstance(j, PoddError)]
+            self._store.save_all(_record(j) for j in accepted if isinstance(j, st.PodState))
+            actors = [j if isinstance(j, Actor) else self._accept(j) for j in accepted]
             if wait:
                 await self._wait_started(actors, timeout_s, progress)
             results = [
@@ -151,17 +155,21 @@ class Engine(Inside):
         return results
 
     async def get(self, name: str, namespace: str | None) -> PodView:
-        return view(self._registry.find(name, namespace).state)
+        aside = self._set_aside(name, namespace)
+        return damaged(aside) if aside else view(self._registry.find(name, namespace).state)
 
     async def list_pods(self, namespace: str | None, selector: str) -> Sequence[PodView]:
         wanted = select.parse(selector)
-        found = self._registry.select(None, namespace)
-        return [view(actor.state) for actor in found if wanted(actor.state.pod.metadata.labels)]
+        found = [view(a.state) for a in self._registry.select(None, namespace)]
+        found += [damaged(bad) for bad in self._store.quarantined() if namespace in (None, bad.namespace)]
+        return [one for one in found if wanted(one.pod.metadata.labels)]
 
     def watch(self, namespace: str | None, selector: str) -> AsyncGenerator[PodChange, None]:
         return self._registry.watch(namespace, select.parse(selector))
 
     async def delete(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
+        if aside := self._set_aside(name, namespace):
+            return await self._delete_damaged(aside)
         actor = self._registry.find(name, namespace)
         last = await actor.ask(ev.DeleteAsked(grace_s=grace_period_s))
         if wait:
@@ -263,6 +271,11 @@ class Engine(Inside):
             existing = self._registry.named(pod.metadata.namespace, pod.metadata.name)
             if existing is not None:
                 return _unchanged(existing, pod)
+            if self._set_aside(pod.metadata.name, pod.metadata.namespace):
+                raise Conflict(
+                    f"pod {pod.metadata.namespace}/{pod.metadata.name}: there is one whose record is damaged",
+                    remedy=f"delete it first: podd-cli delete pod {pod.metadata.name} -n {pod.metadata.namespace}",
+                )
             return self._new(pod)
         except PoddError as refusal:
             return refusal
@@ -279,14 +292,14 @@ class Engine(Inside):
         if found is None:
             known = ", ".join(self._drivers) or "none"
             why = self._broken.get(name, "there is no such driver")
-            raise Invalid(f"spec.runtimeClassName: {name}: {why}", remedy=f"drivers here: {known}")
+            key = "spec.runtimeClassName" if pod.spec.runtime_class_name else "default_driver"
+            raise Invalid(f"{key}: {name}: {why}", remedy=f"drivers here: {known}")
         needs.check(pod, name, {each: driver.capabilities for each, driver in self._drivers.items()})
         return found
 
     def _accept(self, new: st.PodState) -> Actor:
-        """From here on it exists."""
+        """Its record is stored: from here on it exists."""
         meta = new.pod.metadata
-        self._store.save(new.uid, meta.namespace, meta.name, encode(new))
         actor = Actor(new, self._drivers[new.driver], self._around)
         self._registry.add(actor)
         log.info("pod.accepted", pod=meta.name, namespace=meta.namespace, uid=new.uid, driver=new.driver)
@@ -306,19 +319,39 @@ class Engine(Inside):
             late = ", ".join(a.state.pod.metadata.name for a in actors if not settled(a.state))
             raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
 
+    # ---- pods whose record is damaged
+
+    def _set_aside(self, name: str, namespace: str | None) -> Quarantined | None:
+        """By name, or by the whole uid; where a pod of this podd has the name, it is that one that is meant."""
+        if self._registry.named(namespace or DEFAULT_NAMESPACE, name):
+            return None
+        fits = (
+            bad
+            for bad in self._store.quarantined()
+            if bad.uid == name or (bad.name == name and bad.namespace == (namespace or DEFAULT_NAMESPACE))
+        )
+        return next(fits, None)
+
+    async def _delete_damaged(self, bad: Quarantined) -> PodView:
+        """All that can be found of it by its uid."""
+        await recovery.destroy_all_of(self._drivers.values(), bad.uid)
+        await anyio.to_thread.run_sync(volumes.remove, self._settings.state_dir, bad.uid)
+        self._store.dismiss(bad.uid)
+        self._problems = [problem for problem in self._problems if problem != _told(bad)]
+        log.info("pod.deleted", pod=bad.name, namespace=bad.namespace, uid=bad.uid, phase="Unknown")
+        return damaged(bad)
+
     # ---- taking up, and upkeep
 
     async def _recover(self) -> None:
         states, quarantined = self._store.load(recovery.decode)
         for bad in quarantined:
             log.error("record.quarantined", pod=bad.name, namespace=bad.namespace, uid=bad.uid, reason=bad.reason)
-        for bad in self._store.quarantined():
-            self._problems.append(f"pod {bad.namespace}/{bad.name}: its record is damaged and set aside: {bad.reason}")
-        known = {s.sandbox.id for s in states if s.sandbox is not None}
-        self._problems += await recovery.sweep(self._drivers.values(), known)
-        uids = {s.uid for s in states}
-        stuck = await anyio.to_thread.run_sync(volumes.sweep, self._settings.state_dir, uids)
-        self._problems += [f"volumes that belong to no pod: {exc}" for exc in stuck]
+        self._problems += [_told(bad) for bad in self._store.quarantined()]
+        if self._store.damage is None:
+            await self._sweep(states)
+        else:
+            self._problems.append("what runs of pods whose records are lost with the damaged store was left alone")
         assert self._tasks is not None
         for state in states:
             driver = recovery.driver_of(state, self._drivers, self._broken)
@@ -326,6 +359,15 @@ class Engine(Inside):
             self._registry.add(actor)
             self._tasks.start_soon(actor.run, ev.Resumed())
         log.info("engine.recovered", pods=len(states), quarantined=len(quarantined))
+
+    async def _sweep(self, states: Sequence[st.PodState]) -> None:
+        """Remove what belongs to no pod. A pod whose record is damaged runs on, and a person decides."""
+        aside = {bad.uid for bad in self._store.quarantined()}
+        known = {s.sandbox.id for s in states if s.sandbox is not None}
+        self._problems += await recovery.sweep(self._drivers.values(), known, lambda found: found.pod_uid in aside)
+        uids = aside | {s.uid for s in states}
+        stuck = await anyio.to_thread.run_sync(volumes.sweep, self._settings.state_dir, uids)
+        self._problems += [f"volumes that belong to no pod: {exc}" for exc in stuck]
 
     async def _checkpoint(self) -> None:
         while True:
@@ -354,8 +396,31 @@ class Engine(Inside):
             await anyio.to_thread.run_sync(volumes.prepare, plans)
 
     async def _remove_volumes(self, state: st.PodState) -> None:
+        """And the logs: what lives as long as the pod, and no longer."""
+        logs = plan.log_directory(state.pod, self._around.host.log_dir)
+        if logs:
+            await anyio.to_thread.run_sync(volumes.remove_directory, logs)
         if state.pod.spec.volumes:
             await anyio.to_thread.run_sync(volumes.remove, self._settings.state_dir, state.uid)
+
+
+def _record(state: st.PodState) -> tuple[str, str, str, bytes]:
+    meta = state.pod.metadata
+    return state.uid, meta.namespace, meta.name, encode(state)
+
+
+def _told(bad: Quarantined) -> str:
+    return (
+        f"pod {bad.namespace}/{bad.name}: its record is damaged and set aside: {bad.reason}; what runs of it was left "
+        f"alone; podd-cli delete pod {bad.name} -n {bad.namespace} removes it"
+    )
+
+
+def damaged(bad: Quarantined) -> PodView:
+    """A pod of which podd knows no more than its name."""
+    meta = ObjectMeta(name=bad.name, namespace=bad.namespace, uid=bad.uid)
+    shown = PodStatus(phase="Unknown", reason="RecordDamaged", message=bad.reason)
+    return PodView(pod=Pod(metadata=meta, spec=PodSpec(containers=())), status=shown)
 
 
 def settled(state: st.PodState) -> bool:

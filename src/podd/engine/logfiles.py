@@ -8,10 +8,11 @@ Source: the CRI logging design of Kubernetes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
 
 from podd.engine.clock import parse_rfc3339, rfc3339_nano
@@ -50,6 +51,16 @@ def parse(line: bytes) -> Entry | None:
         return Entry(rfc3339_nano(parse_rfc3339(stamp.decode("ascii"))), name, tag == b"F", text)
     except ValueError:
         return None
+
+
+def prune(directory: str, keep: Collection[int]) -> None:
+    """Remove the logs of all instances but those. directory: of one container. What cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            attempt = name.partition(".")[0]
+            if attempt.isdecimal() and int(attempt) not in keep:
+                with contextlib.suppress(OSError):
+                    os.unlink(f"{directory}/{name}")
 
 
 class Reader:

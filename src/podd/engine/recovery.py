@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002  a stand-in for a driver takes what the contract says
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
@@ -48,23 +48,34 @@ def decode(record: bytes) -> PodState:
     return state
 
 
-async def sweep(drivers: Iterable[Driver], known: set[SandboxId]) -> list[str]:
-    """Destroy every sandbox that a driver holds and no record knows. Returns what could not be, as messages."""
+async def sweep(drivers: Iterable[Driver], known: set[SandboxId], spared: Callable[[Owned], bool]) -> list[str]:
+    """Destroy every sandbox that a driver holds and no record knows. Returns what could not be, as messages.
+
+    spared: whose record is known to be lost, so that a person must decide.
+    """
     problems: list[str] = []
     async with anyio.create_task_group() as tasks:
         for driver in drivers:
-            tasks.start_soon(_sweep, driver, known, problems)
+            tasks.start_soon(_sweep, driver, known, spared, problems)
     return problems
 
 
-async def _sweep(driver: Driver, known: set[SandboxId], problems: list[str]) -> None:
+async def destroy_all_of(drivers: Iterable[Driver], uid: str) -> None:
+    """Destroy every sandbox of a pod, whoever holds it. Raises a podd.errors kind: one would not go."""
+    for driver in drivers:
+        for found in await answer(driver.owned(), OWNED_S):
+            if found.pod_uid == uid:
+                await answer(driver.destroy_sandbox(found.sandbox_id), DESTROY_S)
+
+
+async def _sweep(driver: Driver, known: set[SandboxId], spared: Callable[[Owned], bool], problems: list[str]) -> None:
     try:
         owned = await answer(driver.owned(), OWNED_S)
     except PoddError as exc:
         problems.append(f"driver {driver.name}: cannot say what it holds: {exc}")
         return
     for found in owned:
-        if found.sandbox_id in known:
+        if found.sandbox_id in known or spared(found):
             continue
         log.warning("orphan.found", driver=driver.name, sandbox=found.sandbox_id, pod_uid=found.pod_uid)
         try:

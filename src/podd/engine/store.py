@@ -17,7 +17,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeVar
 
@@ -38,6 +38,12 @@ T = TypeVar("T")
 
 EVENTS_MAX = 10_000
 EVENTS_MAX_AGE_NS = 24 * 3600 * 1_000_000_000
+
+_SAVE = (
+    "INSERT INTO pods (uid, namespace, name, record, updated_ns, crc) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (uid) DO UPDATE SET namespace = excluded.namespace, name = excluded.name, "
+    "record = excluded.record, updated_ns = excluded.updated_ns, crc = excluded.crc"
+)
 
 
 class Store:
@@ -98,14 +104,16 @@ class Store:
     # -- pods
     def save(self, uid: str, namespace: str, name: str, record: bytes) -> None:
         """Write a pod's record, whole. Raises Conflict: another pod has the name."""
-        values = (uid, namespace, name, record, self._now_ns(), checksum(uid, namespace, name, record))
         with self._write("save"):
-            self._db.execute(
-                "INSERT INTO pods (uid, namespace, name, record, updated_ns, crc) VALUES (?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (uid) DO UPDATE SET namespace = excluded.namespace, name = excluded.name, "
-                "record = excluded.record, updated_ns = excluded.updated_ns, crc = excluded.crc",
-                values,
-            )
+            self._db.execute(_SAVE, self._row(uid, namespace, name, record))
+
+    def save_all(self, records: Iterable[tuple[str, str, str, bytes]]) -> None:
+        """Write several pods' records (uid, namespace, name, record), all or none. Raises as `save`."""
+        with self._write("save"), transaction(self._db):
+            self._db.executemany(_SAVE, [self._row(*record) for record in records])
+
+    def _row(self, uid: str, namespace: str, name: str, record: bytes) -> tuple[object, ...]:
+        return (uid, namespace, name, record, self._now_ns(), checksum(uid, namespace, name, record))
 
     def load(self, decode: Callable[[bytes], T]) -> tuple[list[T], list[Quarantined]]:
         """All pods in the order in which they came, and the records that were put into quarantine just now.
@@ -129,6 +137,11 @@ class Store:
         """Forget a pod. Of one that is not there: quiet success."""
         with self._write("delete"):
             self._db.execute("DELETE FROM pods WHERE uid = ?", (uid,))
+
+    def dismiss(self, uid: str) -> None:
+        """Drop a record that was put aside. Of one that is not there: quiet success."""
+        with self._write("dismiss"):
+            self._db.execute("DELETE FROM quarantine WHERE uid = ?", (uid,))
 
     def quarantined(self) -> list[Quarantined]:
         """The oldest first."""

@@ -7,6 +7,6 @@ written into a volume is never trusted: nothing here follows a symbolic link out
 """
 
 from podd.volumes.making import prepare
-from podd.volumes.removal import remove, sweep
+from podd.volumes.removal import remove, remove_directory, sweep
 
-__all__ = ["prepare", "remove", "sweep"]
+__all__ = ["prepare", "remove", "remove_directory", "sweep"]
