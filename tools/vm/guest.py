@@ -235,6 +235,17 @@ def _cpuacct_us(pid: int) -> int:
     return int((group_of(pid, "cpuacct") / "cpuacct.usage").read_text()) // 1000
 
 
+def check_all_pods_can_be_bounded_together() -> None:
+    if not is_pure():
+        return
+    bound = unified() / UNIT / "memory.max"
+    run("systemctl", "set-property", "--runtime", "podd-pods.service", "MemoryMax=1G")
+    assert bound.read_text() == f"{1 << 30}\n"
+    run("systemctl", "set-property", "--runtime", "podd-pods.service", "MemoryMax=infinity")
+    assert bound.read_text() == "max\n"
+    check_limits_are_in_the_kernels_files()
+
+
 def check_limits_survive_a_reload_of_systemd() -> None:
     for word in ("daemon-reload", "daemon-reexec"):
         run("systemctl", word)
@@ -302,6 +313,19 @@ def check_reload_reads_the_configuration() -> None:
     until(lambda: "config.reloaded" in journal(), "it says so")
 
 
+def check_the_journal_gets_facts_as_fields() -> None:
+    config = Path("/etc/podd/podd.toml")
+    config.write_text(config.read_text().replace('log_format = "console"', 'log_format = "journal"'))
+    run("systemctl", "restart", "podd")
+    cli("restart", "restricted")
+    run("journalctl", "--sync")
+    (line, *_) = run("journalctl", "-b", "-o", "json", "-u", "podd", "PODD_POD=restricted").splitlines()
+    fields = json.loads(line)
+    assert fields["PODD_EVENT"].startswith("pod."), fields
+    assert fields["MESSAGE"].startswith(fields["PODD_EVENT"]), fields
+    assert fields["SYSLOG_IDENTIFIER"] == "podd", fields
+
+
 def check_a_hanging_podd_is_killed_by_the_watchdog() -> None:
     before, podd = pids(), main_pid()
     os.kill(podd, signal.SIGSTOP)
@@ -312,7 +336,8 @@ def check_a_hanging_podd_is_killed_by_the_watchdog() -> None:
 
 def check_pods_run_on_while_podd_is_stopped() -> None:
     before = pids()
-    run("systemctl", "stop", "podd.socket", "podd.service")
+    run("systemctl", "stop", "podd.socket")
+    assert systemd("ActiveState") == "inactive"
     assert not os.path.exists("/run/podd/podd.sock")
     assert all(map(alive, before.values()))
     log = next(Path("/var/log/podd/pods").glob("default_hello_*/reader/0.log"))
@@ -407,7 +432,9 @@ def check_pods_are_back_after_a_reboot() -> None:
 
 def check_there_was_no_error() -> None:
     lines = [line for line in journal().splitlines() if " error " in line or "Traceback" in line]
+    found = run("journalctl", "-q", "-b", "-o", "cat", "-u", "podd.service", "-p", "err", "_COMM=podd", status=None)
     assert not lines, "\n".join(lines)
+    assert not found, found
 
 
 def checks() -> Iterator[Callable[[], None]]:
