@@ -19,13 +19,15 @@ from podd.driver.contract import (
 )
 from podd.errors import Kind
 from podd.model.ids import PodUid
-from podd.model.pod import Container, ObjectMeta, Pod, PodSpec
+from podd.model.pod import Container, EmptyDirVolumeSource, ObjectMeta, Pod, PodSpec, Volume
 
 UID = PodUid("0e5a7c6e-0000-4000-8000-000000000001")
 T0 = 1_800_000_000 * SECOND
 
 
 def make_pod(*names: str, **spec: object) -> Pod:
+    """With a volume, unless told otherwise, so that there is something to prepare and to remove."""
+    spec.setdefault("volumes", (Volume(name="v", empty_dir=EmptyDirVolumeSource()),))
     containers = tuple(Container(name=n, image="rootfs:/", command=("/bin/true",)) for n in names or ("a", "b", "c"))
     return Pod(
         metadata=ObjectMeta(name="p", uid=UID),

@@ -6,6 +6,7 @@ The only module that sees everything. Nothing is decided here.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import stat
@@ -156,6 +157,8 @@ async def _serve(
             await tasks.start(lambda *, task_status: serve(sockets, make_service(engine), task_status=task_status))
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 tasks.start_soon(systemd.feed_watchdog)
+                gc.collect()
+                gc.freeze()  # what is there now stays: no later collection has to look at it again
                 systemd.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
                 logger.info("podd.started", version=podd.__version__, sockets=addresses, drivers=list(drivers))
                 tasks.start_soon(apply_folder, engine, settings.daemon.pods_dir)

@@ -51,6 +51,11 @@ def test_members_are_let_go_together_and_only_when_all_are_held() -> None:
     assert world.state.conditions["Ready"].status
 
 
+def test_a_pod_without_volumes_does_not_wait_for_any() -> None:
+    world = World.of(volumes=())
+    assert [type(action) for action in world.pending] == [ev.CreateSandbox]
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("broken", [0, 1, 2])
 def test_one_member_that_cannot_be_made_undoes_all(policy: str, broken: int) -> None:

@@ -63,6 +63,8 @@ def _begin(state: PodState, now_ns: int) -> Steps:
     """No sandbox yet, or no longer."""
     if now_ns < begin_due(state):
         return state, []
+    if state.volumes == "absent" and not state.pod.spec.volumes:
+        state = replace(state, volumes="ready", start_began_ns=now_ns)
     if state.volumes == "absent":
         return replace(state, volumes="preparing", start_began_ns=now_ns), [ev.PrepareVolumes()]
     if state.volumes != "ready":

@@ -121,7 +121,7 @@ class Home:
     def _make_namespaces(self) -> sandbox.SandboxNamespaces:
         ns_dir = f"{self.plan['run_dir']}/ns"
         if self.plan["pid"] != "pod":
-            return sandbox.make_sandbox_namespaces(self.plan, ns_dir)
+            return sandbox.make_sandbox_namespaces(self.plan, ns_dir, sibling=True)
         group = self.group.child(INIT_GROUP)
         group.create()
         with entrance(group) as (born_in, cgroups):

@@ -72,7 +72,8 @@ def make_sandbox_namespaces(
     init_cgroups: descriptors open for writing on the cgroup.procs (v1: tasks) files that the init joins; group: the
     directory of a v2 cgroup that it is born in.
     The init is a child of the caller, who reaps it; when it ends, every member of the pid namespace is killed.
-    sibling: it is a child of the caller's parent instead, who reaps it also when this fails.
+    sibling: it is a child of the caller's parent instead, who reaps it also when this fails; and the caller, being
+    there for making alone, moves into the sandbox's namespaces itself, which spares a fork.
     Raises a podd.errors kind; nothing is then left pinned.
     """
     paths = {name: _sysctl_path(name, plan) for name in plan["sysctls"]}
@@ -80,7 +81,9 @@ def make_sandbox_namespaces(
     try:
         os.makedirs(ns_dir, mode=0o700, exist_ok=True)
         own = shared_namespaces(plan)
-        if own:
+        if own and sibling:
+            _make(plan, own, ns_dir, paths)
+        elif own:
             _in_child(lambda: _make(plan, own, ns_dir, paths))
         if plan["pid"] == "pod":
             init = _start_init(own, ns_dir, init_cgroups, group, sibling=sibling)
