@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from podd.core import container, reconcile, sandbox
 from podd.core import events as ev
 from podd.core.change import Steps, warn, with_instance
+from podd.core.look import comes_back, is_due
 from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
 from podd.core.state import FailedStart, PodState
 from podd.driver.contract import ContainerStarted, Exit
@@ -135,7 +136,8 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
         case ev.ContainerExited(exit=exit):
             # The host's clock may have been set back since; an end in the future would hold up the next start.
             known = replace(exit, finished_at_ns=min(exit.finished_at_ns or now_ns, now_ns))
-            return with_instance(state, name, instance=container.exited(instance, known)), []
+            after = with_instance(state, name, instance=container.exited(instance, known))
+            return after, _backing_off(after, name, now_ns)
         case ev.ContainerDestroyed(failure=None) if isinstance(instance, container.Removing):
             return with_instance(state, name, instance=_removed(instance)), []
         case ev.ContainerDestroyed(failure=failure) if isinstance(instance, container.Removing):
@@ -145,6 +147,15 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             return taken, [ev.Tell(type="Warning", reason="SandboxLost", message=lost, container=name)]
         case _:
             return state, []
+
+
+def _backing_off(state: PodState, name: str, now_ns: int) -> list[ev.Action]:
+    """Say so where a container that has ended must wait before it runs again."""
+    member = state.members[name]
+    if state.goal.want != "run" or not comes_back(state, member) or is_due(state, member, now_ns):
+        return []
+    message = f"Back-off restarting failed container {name}"
+    return [ev.Tell(type="Warning", reason="BackOff", message=message, container=name)]
 
 
 def _removed(instance: container.Removing) -> container.Instance:

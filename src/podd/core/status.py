@@ -148,7 +148,7 @@ def _state(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.Cont
         return k8s.ContainerState(running=k8s.ContainerStateRunning(started_at=stamp(i.started_at_ns)))
     if isinstance(i, container.Exited | container.Removing):
         if state.goal.want == "run" and not is_finished(state) and (i.exit and _restarts(state, member)):
-            reason, message = _waiting_again(i.exit)
+            reason, message = _waiting_again(state, name, i.exit)
             return k8s.ContainerState(waiting=k8s.ContainerStateWaiting(reason=reason, message=message))
         return _terminated(i.id, i.exit, stamp)
     failed = state.failed_start
@@ -162,11 +162,15 @@ def _restarts(state: PodState, member: Member) -> bool:
     return isinstance(member.instance, container.Removing) or comes_back(state, member)
 
 
-def _waiting_again(exit: Exit) -> tuple[str, str]:
+def _waiting_again(state: PodState, name: str, exit: Exit) -> tuple[str, str]:
     """Why a container that ended is not running yet: what could not be made says so, what ran is crash looping."""
     if exit.reason in (container.NEVER_MADE, "RunContainerError", "VerifyError"):
         return exit.reason, exit.message
-    return "CrashLoopBackOff", "the back-off before the next restart has not passed"
+    meta, delay_s = state.pod.metadata, state.members[name].backoff.delay_s
+    return (
+        "CrashLoopBackOff",
+        f"back-off {delay_s}s restarting failed container={name} pod={meta.name}_{meta.namespace}({state.uid})",
+    )
 
 
 def _terminated(id: str, exit: Exit, stamp: Stamp) -> k8s.ContainerState:
