@@ -24,8 +24,8 @@ from podd.core import state as st
 from podd.driver.contract import Driver
 from podd.engine import recovery, select
 from podd.engine.actor import Actor, Surroundings, encode
+from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
-from podd.engine.database import Quarantined
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
@@ -43,8 +43,7 @@ from podd.engine.view import (
 from podd.errors import Conflict, Invalid, PoddError, Unavailable, Unsupported
 from podd.model.ids import PodUid
 from podd.model.manifest import Manifest
-from podd.model.pod import ObjectMeta, Pod, PodSpec
-from podd.model.status import PodStatus
+from podd.model.pod import Pod
 
 log = structlog.get_logger()
 
@@ -99,6 +98,7 @@ class Engine(Inside):
         self._cgroups = cgroups
         self._started_ns = clock.now_ns()
         self._memory = Memory(store, observe)
+        self._aside = Aside(store, drivers.values(), settings.state_dir)
         self._tasks: TaskGroup | None = None
         self._around = Surroundings(
             store=store,
@@ -155,13 +155,12 @@ class Engine(Inside):
         return results
 
     async def get(self, name: str, namespace: str | None) -> PodView:
-        aside = self._set_aside(name, namespace)
-        return damaged(aside) if aside else view(self._registry.find(name, namespace).state)
+        return self._set_aside(name, namespace) or view(self._registry.find(name, namespace).state)
 
     async def list_pods(self, namespace: str | None, selector: str) -> Sequence[PodView]:
         wanted = select.parse(selector)
         found = [view(a.state) for a in self._registry.select(None, namespace)]
-        found += [damaged(bad) for bad in self._store.quarantined() if namespace in (None, bad.namespace)]
+        found += self._aside.views(namespace)
         return [one for one in found if wanted(one.pod.metadata.labels)]
 
     def watch(self, namespace: str | None, selector: str) -> AsyncGenerator[PodChange, None]:
@@ -169,7 +168,8 @@ class Engine(Inside):
 
     async def delete(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
         if aside := self._set_aside(name, namespace):
-            return await self._delete_damaged(aside)
+            await self._aside.delete(aside)
+            return aside
         actor = self._registry.find(name, namespace)
         last = await actor.ask(ev.DeleteAsked(grace_s=grace_period_s))
         if wait:
@@ -250,7 +250,7 @@ class Engine(Inside):
             state_dir=self._settings.state_dir,
             log_dir=self._settings.log_dir,
             pods=Counter(status.phase(actor.state) for actor in self._registry),
-            problems=self._problems,
+            problems=[*self._problems, *self._aside.problems()],
         )
 
     async def reload(self) -> ReloadReport:
@@ -271,11 +271,7 @@ class Engine(Inside):
             existing = self._registry.named(pod.metadata.namespace, pod.metadata.name)
             if existing is not None:
                 return _unchanged(existing, pod)
-            if self._set_aside(pod.metadata.name, pod.metadata.namespace):
-                raise Conflict(
-                    f"pod {pod.metadata.namespace}/{pod.metadata.name}: there is one whose record is damaged",
-                    remedy=f"delete it first: podd-cli delete pod {pod.metadata.name} -n {pod.metadata.namespace}",
-                )
+            self._aside.refuse_namesake(pod)
             return self._new(pod)
         except PoddError as refusal:
             return refusal
@@ -319,27 +315,11 @@ class Engine(Inside):
             late = ", ".join(a.state.pod.metadata.name for a in actors if not settled(a.state))
             raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
 
-    # ---- pods whose record is damaged
-
-    def _set_aside(self, name: str, namespace: str | None) -> Quarantined | None:
-        """By name, or by the whole uid; where a pod of this podd has the name, it is that one that is meant."""
+    def _set_aside(self, name: str, namespace: str | None) -> PodView | None:
+        """Where a pod of this podd has the name, it is that one that is meant."""
         if self._registry.named(namespace or DEFAULT_NAMESPACE, name):
             return None
-        fits = (
-            bad
-            for bad in self._store.quarantined()
-            if bad.uid == name or (bad.name == name and bad.namespace == (namespace or DEFAULT_NAMESPACE))
-        )
-        return next(fits, None)
-
-    async def _delete_damaged(self, bad: Quarantined) -> PodView:
-        """All that can be found of it by its uid."""
-        await recovery.destroy_all_of(self._drivers.values(), bad.uid)
-        await anyio.to_thread.run_sync(volumes.remove, self._settings.state_dir, bad.uid)
-        self._store.dismiss(bad.uid)
-        self._problems = [problem for problem in self._problems if problem != _told(bad)]
-        log.info("pod.deleted", pod=bad.name, namespace=bad.namespace, uid=bad.uid, phase="Unknown")
-        return damaged(bad)
+        return self._aside.find(name, namespace or DEFAULT_NAMESPACE)
 
     # ---- taking up, and upkeep
 
@@ -347,7 +327,6 @@ class Engine(Inside):
         states, quarantined = self._store.load(recovery.decode)
         for bad in quarantined:
             log.error("record.quarantined", pod=bad.name, namespace=bad.namespace, uid=bad.uid, reason=bad.reason)
-        self._problems += [_told(bad) for bad in self._store.quarantined()]
         if self._store.damage is None:
             await self._sweep(states)
         else:
@@ -362,7 +341,7 @@ class Engine(Inside):
 
     async def _sweep(self, states: Sequence[st.PodState]) -> None:
         """Remove what belongs to no pod. A pod whose record is damaged runs on, and a person decides."""
-        aside = {bad.uid for bad in self._store.quarantined()}
+        aside = self._aside.uids
         known = {s.sandbox.id for s in states if s.sandbox is not None}
         self._problems += await recovery.sweep(self._drivers.values(), known, lambda found: found.pod_uid in aside)
         uids = aside | {s.uid for s in states}
@@ -407,20 +386,6 @@ class Engine(Inside):
 def _record(state: st.PodState) -> tuple[str, str, str, bytes]:
     meta = state.pod.metadata
     return state.uid, meta.namespace, meta.name, encode(state)
-
-
-def _told(bad: Quarantined) -> str:
-    return (
-        f"pod {bad.namespace}/{bad.name}: its record is damaged and set aside: {bad.reason}; what runs of it was left "
-        f"alone; podd-cli delete pod {bad.name} -n {bad.namespace} removes it"
-    )
-
-
-def damaged(bad: Quarantined) -> PodView:
-    """A pod of which podd knows no more than its name."""
-    meta = ObjectMeta(name=bad.name, namespace=bad.namespace, uid=bad.uid)
-    shown = PodStatus(phase="Unknown", reason="RecordDamaged", message=bad.reason)
-    return PodView(pod=Pod(metadata=meta, spec=PodSpec(containers=())), status=shown)
 
 
 def settled(state: st.PodState) -> bool:
