@@ -7,7 +7,7 @@ import platform
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -18,11 +18,11 @@ from msgspec.structs import replace
 
 import podd
 from podd import volumes
-from podd.core import container, look, needs, plan, sandbox, status
 from podd.core import events as ev
+from podd.core import needs, plan, status
 from podd.core import state as st
 from podd.driver.contract import Driver
-from podd.engine import recovery, select
+from podd.engine import applying, recovery, select
 from podd.engine.actor import Actor, Surroundings, encode
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
@@ -40,7 +40,7 @@ from podd.engine.view import (
     PodView,
     ReloadReport,
 )
-from podd.errors import Conflict, Invalid, PoddError, Unavailable, Unsupported
+from podd.errors import Invalid, PoddError, Unavailable, Unsupported
 from podd.model.ids import PodUid
 from podd.model.manifest import Manifest
 from podd.model.pod import Pod
@@ -139,7 +139,7 @@ class Engine(Inside):
         judged = [self._judge(pod) for pod in checked.pods]
         refused = any(isinstance(j, PoddError) for j in judged)
         if dry_run or refused:
-            results = [_judgement(pod, j, refused=refused) for pod, j in zip(checked.pods, judged, strict=True)]
+            results = [applying.judgement(pod, j, refused=refused) for pod, j in zip(checked.pods, judged, strict=True)]
         else:
             accepted = [j for j in judged if not isinstance(j, PoddError)]
             self._store.save_all(_record(j) for j in accepted if isinstance(j, st.PodState))
@@ -147,7 +147,7 @@ class Engine(Inside):
             if wait:
                 await self._wait_started(actors, timeout_s, progress)
             results = [
-                _result(actor.state, "unchanged" if actor is j else "created")
+                applying.result(actor.state, "unchanged" if actor is j else "created")
                 for actor, j in zip(actors, judged, strict=True)
             ]
         if results:
@@ -186,12 +186,12 @@ class Engine(Inside):
     async def start(self, name: str, namespace: str | None, *, wait: bool) -> PodView:
         actor = self._registry.find(name, namespace)
         last = await actor.ask(ev.StartAsked())
-        return view(await actor.until(settled) if wait else last)
+        return view(await actor.until(applying.settled) if wait else last)
 
     async def restart(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
         actor = self._registry.find(name, namespace)
         last = await actor.ask(ev.RestartAsked(grace_s=grace_period_s))
-        return view(await actor.until(settled) if wait else last)
+        return view(await actor.until(applying.settled) if wait else last)
 
     async def pause(self, name: str, namespace: str | None) -> PodView:
         actor = self._registry.find(name, namespace)
@@ -270,7 +270,7 @@ class Engine(Inside):
             pod = self._admit(asked)
             existing = self._registry.named(pod.metadata.namespace, pod.metadata.name)
             if existing is not None:
-                return _unchanged(existing, pod)
+                return applying.unchanged(existing, pod)
             self._aside.refuse_namesake(pod)
             return self._new(pod)
         except PoddError as refusal:
@@ -310,9 +310,9 @@ class Engine(Inside):
             with anyio.fail_after(timeout_s):
                 async with anyio.create_task_group() as tasks:
                     for actor in actors:
-                        tasks.start_soon(_follow, actor, progress)
+                        tasks.start_soon(applying.follow, actor, progress)
         except TimeoutError:
-            late = ", ".join(a.state.pod.metadata.name for a in actors if not settled(a.state))
+            late = ", ".join(a.state.pod.metadata.name for a in actors if not applying.settled(a.state))
             raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
 
     def _set_aside(self, name: str, namespace: str | None) -> PodView | None:
@@ -386,78 +386,3 @@ class Engine(Inside):
 def _record(state: st.PodState) -> tuple[str, str, str, bytes]:
     meta = state.pod.metadata
     return state.uid, meta.namespace, meta.name, encode(state)
-
-
-def settled(state: st.PodState) -> bool:
-    """Nothing more is to be waited for: it runs, has ended, or its start failed and was undone."""
-    if state.goal.want != "run":
-        return state.goal.want != "restart"
-    if look.is_finished(state) or state.failed_start is not None:
-        return state.sandbox is None
-    running = all(isinstance(m.instance, container.Live | container.Exited) for m in state.members.values())
-    return state.released and isinstance(state.sandbox, sandbox.Ready) and running
-
-
-async def _follow(actor: Actor, progress: Callable[[ApplyProgress], Awaitable[None]]) -> None:
-    """Report each step that can be seen until the pod has settled."""
-    last: ApplyProgress | None = None
-    while True:
-        meta = actor.state.pod.metadata
-        reason, message = status.reason(actor.state)
-        phase = status.phase(actor.state)
-        now = ApplyProgress(name=meta.name, namespace=meta.namespace, phase=phase, reason=reason, message=message)
-        if now != last:
-            last = now
-            await progress(now)
-        if actor.gone or settled(actor.state):
-            return
-        seen = actor.state
-        await actor.until(lambda s, seen=seen: s is not seen)  # type: ignore[misc]
-
-
-def _unchanged(existing: Actor, pod: Pod) -> Actor:
-    """Raises Conflict where the pod that is there is not just so."""
-    there = existing.state.pod
-    meta = replace(pod.metadata, uid=there.metadata.uid, creation_timestamp=there.metadata.creation_timestamp)
-    if replace(pod, metadata=meta) == there:
-        if existing.state.goal.want == "delete":
-            raise Conflict(
-                f"pod {meta.namespace}/{meta.name}: is being deleted", remedy="apply it again when it is gone"
-            )
-        return existing
-    changed = "spec" if pod.spec != there.spec else "metadata"
-    raise Conflict(
-        f"pod {meta.namespace}/{meta.name}: is there with another {changed}",
-        remedy=f"delete it first: podd-cli delete pod {meta.name} -n {meta.namespace or DEFAULT_NAMESPACE}",
-    )
-
-
-def _judgement(pod: Pod, judged: Actor | st.PodState | PoddError, *, refused: bool) -> ApplyResult:
-    """What would become of it. refused: one document was, so nothing is done of the others either."""
-    if isinstance(judged, Actor):
-        return _result(judged.state, "unchanged")
-    if isinstance(judged, st.PodState) and not refused:
-        return _result(judged, "created")
-    why = judged if isinstance(judged, PoddError) else Conflict("not made: another pod of the manifest is refused")
-    return ApplyResult(
-        name=pod.metadata.name,
-        namespace=pod.metadata.namespace,
-        uid="",
-        action="refused",
-        phase="Pending",
-        reason=why.kind,
-        message=str(why),
-    )
-
-
-def _result(state: st.PodState, action: Literal["created", "unchanged"]) -> ApplyResult:
-    reason, message = status.reason(state)
-    return ApplyResult(
-        name=state.pod.metadata.name,
-        namespace=state.pod.metadata.namespace,
-        uid=state.uid,
-        action=action,
-        phase=status.phase(state),
-        reason=reason,
-        message=message,
-    )
