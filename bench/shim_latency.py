@@ -22,6 +22,7 @@ from podd.testing.shim import Client, ZygoteProcess, container_plan, sandbox_pla
 
 MEMBERS = ("one", "two", "three")
 LIMITS = {"memory_bytes": 256 << 20, "cpu_quota_us": 100_000, "pids": 100}
+RUN = "/dev/shm"  # a tmpfs, as /run is
 TIMED = ("sandbox", "create 3", "start 3", "skew", "shutdown")
 
 
@@ -32,7 +33,8 @@ class Pod(NamedTuple):
 
 
 def start(zygote: ZygoteProcess, base: str, number: int, took: dict[str, list[float]]) -> Pod:
-    plan: SandboxPlan = sandbox_plan(base, f"bench{number:04}", limits=LIMITS)
+    name = f"bench{number:04}"
+    plan: SandboxPlan = sandbox_plan(base, name, limits=LIMITS, run_dir=f"{RUN}/{os.path.basename(base)}/pods/{name}")
     members = [container_plan(base, plan["id"], name, ["sleep", "1000"], limits=LIMITS) for name in MEMBERS]
 
     def timed(what: str, work: Callable[[], Any]) -> Any:
@@ -88,12 +90,12 @@ def main(count: int) -> None:
             pod.client.close()
             os.close(pod.pidfd)
     for what, seconds in took.items():
-        print(
-            f"{what:10} best {min(seconds) * 1e3:7.2f}   median {statistics.median(seconds) * 1e3:7.2f}   worst {max(seconds) * 1e3:7.2f} ms"
-        )
+        ms = [1e3 * second for second in seconds]
+        print(f"{what:10} best {min(ms):7.2f}   median {statistics.median(ms):7.2f}   worst {max(ms):7.2f} ms")
     print(f"memory     median {statistics.median(pss):7.0f} KiB PSS a shim of {count}, zygote {zygote_pss} KiB")
     print(f"idle       {idle} ticks of CPU in 2 s for {count} shims")
     shutil.rmtree(base)
+    shutil.rmtree(f"{RUN}/{os.path.basename(base)}")
     Layout.detect().group("podd-test").remove()
 
 

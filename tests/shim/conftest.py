@@ -15,9 +15,9 @@ import pytest
 
 from podd.linux.cgroup import Layout
 from podd.shim.plan import ContainerPlan, SandboxPlan
-from podd.testing.shim import ZygoteProcess, container_plan, read_log, sandbox_plan
+from podd.testing.shim import Client, ZygoteProcess, container_plan, read_log, sandbox_plan
 
-CGROUP = "podd-test"
+CGROUP = f"podd-test-{os.getpid()}"
 
 
 class TestPod:
@@ -28,9 +28,10 @@ class TestPod:
     def __init__(self, zygote: ZygoteProcess, base: str, number: int, changes: dict[str, Any]) -> None:
         self.zygote = zygote
         self.base = base
-        self.plan: SandboxPlan = sandbox_plan(base, f"test{number:04}", **changes)
+        self.id = f"test-{os.getpid()}-{number}"
+        self.plan: SandboxPlan = sandbox_plan(base, self.id, **{"cgroup": f"{CGROUP}/{self.id}", **changes})
         self.run_dir = self.plan["run_dir"]
-        self.group = Layout.detect().group(f"{CGROUP}/{self.plan['id']}")
+        self.group = Layout.detect().group(f"{CGROUP}/{self.id}")
         self._exits: dict[str, dict[str, Any]] = {}
         self.client, self.pidfd = zygote.fork(self.plan)
         self.report: dict[str, Any] = {}
@@ -71,6 +72,10 @@ class TestPod:
         self.exit_of(plan)
         return read_log(plan)["stdout"]
 
+    def reconnect(self) -> None:
+        self.client.close()
+        self.client = Client.to_shim(self.run_dir)
+
     def shim_ended(self, timeout_s: float = 10.0) -> bool:
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
@@ -87,6 +92,7 @@ class TestPod:
 def zygote() -> Iterator[ZygoteProcess]:
     with ZygoteProcess() as process:
         yield process
+    Layout.detect().group(CGROUP).remove()
 
 
 @pytest.fixture
@@ -101,8 +107,6 @@ def pods(zygote: ZygoteProcess, tmp_path: Path) -> Iterator[Callable[..., TestPo
     yield make
     for pod in made:
         pod.close()
-    with suppress(FileNotFoundError):
-        Layout.detect().group(CGROUP).remove()
     deadline = time.monotonic() + 5.0  # a sweeper answers, and then ends
     while (left := remains(tmp_path, made)) and time.monotonic() < deadline:
         select.select([], [], [], 0.005)
@@ -114,8 +118,8 @@ def remains(base: Path, pods: Sequence[TestPod]) -> list[str]:
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         left = [f"mount {line.split()[4]}" for line in file if str(base) in line]
     left += [f"cgroup {pod.group.path}" for pod in pods if pod.group.exists()]
-    left += [str(path) for path in base.rglob("*") if any(pod.plan["id"] in path.parts for pod in pods)]
-    return left + [f"process {line}" for line in command_lines() if any(pod.plan["id"] in line for pod in pods)]
+    left += [str(path) for path in base.rglob("*") if any(pod.id in path.parts for pod in pods)]
+    return left + [f"process {line}" for line in command_lines() if any(pod.id in line for pod in pods)]
 
 
 def command_lines() -> list[str]:

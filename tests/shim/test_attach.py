@@ -61,7 +61,7 @@ class World:
 
     def __init__(self, *, stdin: bool = True, stdin_once: bool = False) -> None:
         self.errors: list[Exception] = []
-        self.loop = Loop(self.errors.append)
+        self.loop = Loop(self.errors.append).open()
         self.stdin, write = os.pipe()
         os.set_blocking(write, False)
         given_input = Input(self.loop, write, is_terminal=False) if stdin else None
@@ -77,6 +77,12 @@ class World:
             self.loop.run(done)
             if until():
                 return
+
+    def attach(self, *, stdin: bool) -> socket.socket:
+        """The reader's end."""
+        ours, theirs = socket.socketpair()
+        self.hub.adopt(ours, stdin=stdin)
+        return theirs
 
     def close(self) -> None:
         self.hub.close()
@@ -101,7 +107,7 @@ def ended(sock: socket.socket) -> bool:
 
 def test_everybody_gets_the_output_from_now_on(world: World) -> None:
     world.hub.output(STDOUT, b"before")
-    with world.hub.attach(stdin=False) as one, world.hub.attach(stdin=True) as two:
+    with world.attach(stdin=False) as one, world.attach(stdin=True) as two:
         world.hub.output(STDOUT, b"out")
         world.hub.output(STDERR, b"err")
         for sock in (one, two):
@@ -109,7 +115,7 @@ def test_everybody_gets_the_output_from_now_on(world: World) -> None:
 
 
 def test_input_reaches_the_container(world: World) -> None:
-    with world.hub.attach(stdin=True) as one, world.hub.attach(stdin=False) as two:
+    with world.attach(stdin=True) as one, world.attach(stdin=False) as two:
         two.send(frame(STDIN, b"not asked for"))
         world.turn()
         one.send(frame(STDIN, b"hel") + frame(RESIZE, b"\0\x18\0\x50") + frame(STDIN, b"lo"))
@@ -119,7 +125,7 @@ def test_input_reaches_the_container(world: World) -> None:
 
 def test_input_waits_for_a_container_that_does_not_read(world: World) -> None:
     sent = os.urandom(1 << 20)
-    with world.hub.attach(stdin=True) as sock:
+    with world.attach(stdin=True) as sock:
         sock.setblocking(False)
         stream, got = frame(STDIN, sent), b""
         while len(got) < len(sent):
@@ -146,7 +152,7 @@ def at_end_of_file(fd: int) -> bool:
 @pytest.mark.parametrize("how", ["end of input", "detach"])
 def test_end_of_the_first_input_closes_stdin_where_it_is_once(stdin_once: bool, how: str) -> None:
     world = World(stdin_once=stdin_once)
-    sock = world.hub.attach(stdin=True)
+    sock = world.attach(stdin=True)
     sock.send(frame(STDIN, b"x"))
     world.turn()
     assert os.read(world.stdin, 10) == b"x"
@@ -162,7 +168,7 @@ def test_end_of_the_first_input_closes_stdin_where_it_is_once(stdin_once: bool, 
 
 def test_detaching_an_output_reader_leaves_stdin_open() -> None:
     world = World(stdin_once=True)
-    world.hub.attach(stdin=False).close()
+    world.attach(stdin=False).close()
     world.turn()
     assert not at_end_of_file(world.stdin)
     world.close()
@@ -170,7 +176,7 @@ def test_detaching_an_output_reader_leaves_stdin_open() -> None:
 
 def test_container_without_stdin_takes_none() -> None:
     world = World(stdin=False)
-    with world.hub.attach(stdin=True) as sock:
+    with world.attach(stdin=True) as sock:
         sock.send(frame(STDIN, b"x") + frame(RESIZE, b"\0\1\0\1") + frame(STDIN, b""))
         world.turn()
         world.hub.output(STDOUT, b"still here")
@@ -180,7 +186,7 @@ def test_container_without_stdin_takes_none() -> None:
 
 def test_container_that_closed_its_stdin(world: World) -> None:
     os.close(world.stdin)
-    with world.hub.attach(stdin=True) as sock:
+    with world.attach(stdin=True) as sock:
         sock.send(frame(STDIN, b"x"))
         world.turn()
         world.hub.output(STDOUT, b"still here")
@@ -189,7 +195,7 @@ def test_container_that_closed_its_stdin(world: World) -> None:
 
 
 def test_slow_reader_is_dropped_and_the_others_are_not(world: World) -> None:
-    slow, good = world.hub.attach(stdin=False), world.hub.attach(stdin=False)
+    slow, good = world.attach(stdin=False), world.attach(stdin=False)
     got = 0
     chunk = b"x" * 50_000
     rounds = 10 * attach.MAX_BEHIND // len(chunk)
@@ -210,7 +216,7 @@ def test_slow_reader_is_dropped_and_the_others_are_not(world: World) -> None:
 
 
 def test_end_of_the_container_gives_each_reader_the_rest(world: World) -> None:
-    with world.hub.attach(stdin=False) as sock:
+    with world.attach(stdin=False) as sock:
         big = b"x" * 700_000
         world.hub.output(STDOUT, big)
         world.hub.end()
@@ -222,7 +228,7 @@ def test_end_of_the_container_gives_each_reader_the_rest(world: World) -> None:
 
 
 def test_nonsense_ends_the_attachment_alone(world: World) -> None:
-    with world.hub.attach(stdin=True) as bad, world.hub.attach(stdin=True) as good:
+    with world.attach(stdin=True) as bad, world.attach(stdin=True) as good:
         bad.send(b"\xff" * 100)
         world.turn()
         assert ended(bad)

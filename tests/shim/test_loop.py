@@ -15,7 +15,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.errors: list[Exception] = []
-        self.loop = Loop(self.errors.append)
+        self.loop = Loop(self.errors.append).open()
         self.done: Later[None] = Later()
 
     def run(self) -> None:

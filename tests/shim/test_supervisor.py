@@ -19,7 +19,7 @@ from podd.errors import Conflict, Invalid, NotFound, PoddError
 from podd.shim.plan import ContainerPlan
 from podd.testing.shim import Client, read_log
 
-from .conftest import TestPod
+from .conftest import CGROUP, TestPod
 
 pytestmark = pytest.mark.root
 
@@ -40,6 +40,16 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to be"
         select.select([], [], [], 0.002)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_parked(pod: TestPod) -> bool:
+    """Whether the shim has no attendant now: none of its children that is outside the pod's cgroup."""
+    inside = pod.group.pids()
+    return all(child in inside for child in children(pod.report["shim_pid"]))
 
 
 # ---- the sandbox -----------------------------------------------------------------------------------------------------
@@ -64,7 +74,7 @@ def test_sandbox_is_reported_as_the_kernel_has_it(pods: Pods) -> None:
 def test_shim_holds_nothing_it_does_not_need(pod: TestPod) -> None:
     """No descriptor of the daemon's side, no terminal, no directory, not in the pod's cgroup; shown by its name."""
     pid = pod.report["shim_pid"]
-    wait_until(lambda: not Path(f"/proc/{pid}/task/{pid}/children").read_text())  # its maker ends when it is idle
+    wait_until(lambda: is_parked(pod))
     links = {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
     assert {links[fd] for fd in "012"} == {"/dev/null"}
     assert sorted(link.partition(":")[0] for fd, link in links.items() if fd not in "012") == [
@@ -77,7 +87,15 @@ def test_shim_holds_nothing_it_does_not_need(pod: TestPod) -> None:
     assert os.getsid(pid) == pid
     assert pid not in pod.group.pids()
     assert Path(f"/proc/{pid}/comm").read_text() == "podd-shim test-\n"
-    assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"podd-shim: default/test-pod (test0001)\0")
+    assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(f"podd-shim: default/test-pod ({pod.id})\0".encode())
+
+
+def test_shim_is_the_one_who_listens_as_far_as_peers_can_see(pod: TestPod) -> None:
+    client = Client.to_shim(pod.run_dir)
+    with socket.socket(fileno=os.dup(client.connection.fileno())) as sock:
+        pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    assert (pid, uid) == (pod.report["shim_pid"], 0)
+    client.close()
 
 
 def test_create_sandbox_again_gives_the_same_report(pod: TestPod) -> None:
@@ -99,10 +117,10 @@ def test_second_shim_for_a_sandbox_is_refused_and_harms_nothing(pods: Pods, pod:
 
 BAD_PLANS: dict[str, dict[str, Any]] = {
     "a sysctl that does not exist": {"sysctls": {"net.ipv4.no_such_thing": "1"}},
-    "a cgroup that is not the sandbox's": {"cgroup": "podd-test/other"},
-    "a cgroup outside": {"cgroup": "podd-test/../test0001"},
+    "a cgroup that is not the sandbox's": {"cgroup": "elsewhere/other"},
+    "a cgroup outside": {"cgroup": "elsewhere/../elsewhere"},
     "a directory that is not the sandbox's": {"run_dir": "/run/other"},
-    "a limit that the kernel refuses": {"limits": {"cpu_quota_us": 1}},
+    "a limit that the kernel refuses": {"limits": {"pids": -5}},
 }
 
 
@@ -112,9 +130,9 @@ def test_sandbox_that_cannot_be_made_leaves_nothing(pods: Pods, tmp_path: Path, 
     with pytest.raises(PoddError):
         pod.ready()
     assert pod.shim_ended()
-    assert not os.path.exists(f"{tmp_path}/run/pods/test0001")
-    assert not os.path.exists(f"{tmp_path}/containers/test0001")
-    pod.plan.update({"cgroup": "podd-test/test0001", "run_dir": f"{tmp_path}/run/pods/test0001"})
+    assert not os.path.exists(f"{tmp_path}/run/pods/{pod.id}")
+    assert not os.path.exists(f"{tmp_path}/containers/{pod.id}")
+    pod.plan.update({"cgroup": pod.group.path, "run_dir": f"{tmp_path}/run/pods/{pod.id}"})
 
 
 # ---- containers ------------------------------------------------------------------------------------------------------
@@ -215,7 +233,7 @@ def test_exits_while_nobody_is_connected_are_found_later(pod: TestPod) -> None:
     record = json.loads(Path(f"{pod.run_dir}/exits/{plan['id']}.json").read_text())
     assert record["code"] == 7
     assert read_log(plan)["stdout"] == b"out\n"
-    pod.client = Client.to_shim(pod.run_dir)
+    pod.reconnect()
     assert pod.client.call("status")["containers"][plan["id"]]["exit"] == record
     assert pod.client.call("status")["sandbox"] == pod.report
 
@@ -223,7 +241,7 @@ def test_exits_while_nobody_is_connected_are_found_later(pod: TestPod) -> None:
 def test_zygote_may_end_before_its_shims(tmp_path: Path, pods: Pods) -> None:
     from podd.testing.shim import ZygoteProcess, sandbox_plan  # noqa: PLC0415
 
-    plan = sandbox_plan(str(tmp_path), "test9999")
+    plan = sandbox_plan(str(tmp_path), "test", cgroup=f"{CGROUP}/test")
     with ZygoteProcess() as short_lived:
         client, pidfd = short_lived.fork(plan)
         client.answer(0)
@@ -659,14 +677,17 @@ def test_requests_that_make_no_sense_are_answered(
 
 def test_descriptors_that_nobody_asked_for_are_closed(pod: TestPod) -> None:
     directory = f"/proc/{pod.report['shim_pid']}/fd"
+    wait_until(lambda: is_parked(pod))
     before = len(os.listdir(directory))
     for _ in range(20):
         pod.client.call("status", [0, 1, 2])
+    wait_until(lambda: is_parked(pod))
     assert len(os.listdir(directory)) == before
 
 
 def test_no_descriptor_is_left_after_a_full_life(pod: TestPod) -> None:
     directory = f"/proc/{pod.report['shim_pid']}/fd"
+    wait_until(lambda: is_parked(pod))
     before = len(os.listdir(directory))
     for n in range(2):
         plans = [pod.sh("a", "echo x"), pod.sh("b", "exec sleep 987668", stdin=True), pod.sh("t", "exit 0", tty=True)]
@@ -677,4 +698,5 @@ def test_no_descriptor_is_left_after_a_full_life(pod: TestPod) -> None:
             pod.create(pod.sh("bad", "x", argv=["/no/such"]))
         for plan in plans:
             pod.client.call("destroy_container", container=plan["id"])
-    wait_until(lambda: len(os.listdir(directory)) == before)
+    wait_until(lambda: is_parked(pod))
+    assert len(os.listdir(directory)) == before

@@ -19,13 +19,14 @@ from podd.shim import sweep
 from podd.shim.plan import SweepPlan
 from podd.testing.shim import sandbox_plan, sweep_plan
 
-from .conftest import TestPod
+from .conftest import CGROUP, TestPod
 
 Pods = Callable[..., TestPod]
+ID = f"test-{os.getpid()}"
 
 
 def places(base: Path, **changes: str) -> SweepPlan:
-    plan = sweep_plan(sandbox_plan(str(base), "test0001"))
+    plan = sweep_plan(sandbox_plan(str(base), ID, cgroup=f"{CGROUP}/{ID}"))
     return {**plan, **changes}  # type: ignore[typeddict-item]
 
 
@@ -33,8 +34,8 @@ REFUSED = {
     "an id that leads elsewhere": {"id": "../etc"},
     "an empty id": {"id": ""},
     "a run directory of somebody else": {"run_dir": "/run/podd/pods/other"},
-    "a run directory that leads elsewhere": {"run_dir": "/run/podd/../test0001"},
-    "a relative run directory": {"run_dir": "pods/test0001"},
+    "a run directory that leads elsewhere": {"run_dir": f"/run/podd/../{ID}"},
+    "a relative run directory": {"run_dir": f"pods/{ID}"},
     "the cgroup of all pods": {"cgroup": "podd/pods"},
     "a relative containers directory": {"containers_dir": "containers"},
 }
@@ -102,7 +103,6 @@ def test_remains_of_any_shape_are_swept(tmp_path: Path, kept: str) -> None:
     assert not group.exists()
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         assert str(tmp_path) not in file.read()
-    Layout.detect().group("podd-test").remove()
 
 
 @pytest.mark.root

@@ -7,15 +7,31 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from podd.errors import Invalid
+from podd.linux.cgroup import Layout
 from podd.shim import launch
+from podd.shim.plan import SandboxPlan
 from podd.testing.shim import ZygoteProcess, sandbox_plan
 
+from .conftest import CGROUP
+
 pytestmark = pytest.mark.root
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _clean_up() -> Iterator[None]:
+    yield
+    Layout.detect().group(CGROUP).remove()
+
+
+def plan_of(base: Path, number: int = 0) -> SandboxPlan:
+    name = f"test-{os.getpid()}-{number}"
+    return sandbox_plan(str(base), name, cgroup=f"{CGROUP}/{name}")
 
 
 @pytest.fixture(params=["overlay", "sealed copy"])
@@ -52,7 +68,7 @@ def test_zygote_of_a_sealed_copy_works(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_zygote_and_shims_run_from_the_protected_executable(tmp_path: Path) -> None:
-    plan = sandbox_plan(str(tmp_path), "test0001")
+    plan = plan_of(tmp_path)
     with ZygoteProcess() as zygote:
         client, pidfd = zygote.fork(plan)
         shim = client.answer(0)[0]["shim_pid"]
@@ -89,7 +105,7 @@ def test_nothing_of_who_started_it_is_kept(tmp_path: Path) -> None:
 def test_children_are_reaped(tmp_path: Path) -> None:
     with ZygoteProcess() as zygote:
         for n in range(3):
-            client, pidfd = zygote.fork(sandbox_plan(str(tmp_path), f"test{n:04}"))
+            client, pidfd = zygote.fork(plan_of(tmp_path, n))
             client.answer(0)
             client.call("shutdown")
             client.close()
@@ -97,7 +113,7 @@ def test_children_are_reaped(tmp_path: Path) -> None:
             poll.register(pidfd, select.POLLIN)
             assert poll.poll(10_000)
             os.close(pidfd)
-            zygote.sweep(sandbox_plan(str(tmp_path), f"test{n:04}"))
+            zygote.sweep(plan_of(tmp_path, n))
         children = Path(f"/proc/{zygote.process.pid}/task/{zygote.process.pid}/children")
         deadline = time.monotonic() + 5.0  # a sweeper answers, and then ends
         while children.read_text() and time.monotonic() < deadline:

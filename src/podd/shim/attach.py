@@ -218,6 +218,8 @@ class Attachment:
 class Hub:
     """All attachments of one container."""
 
+    __slots__ = ("_attachments", "_input", "_loop", "_stdin_once")
+
     def __init__(self, loop: Loop, container_input: Input | None, *, stdin_once: bool) -> None:
         """container_input: None where the container was made without stdin. Owned."""
         self._loop = loop
@@ -227,12 +229,10 @@ class Hub:
         if container_input is not None:
             container_input.on_room = self._on_room
 
-    def attach(self, *, stdin: bool) -> socket.socket:
-        """A new attachment; the socket is the peer's end."""
-        ours, theirs = socket.socketpair()
+    def adopt(self, sock: socket.socket, *, stdin: bool) -> None:
+        """A new attachment. sock: connected to its reader, owned from now on."""
         feeds_input = stdin and self._input is not None
-        self._attachments.append(Attachment(self, self._loop, ours, feeds_input=feeds_input))
-        return theirs
+        self._attachments.append(Attachment(self, self._loop, sock, feeds_input=feeds_input))
 
     def output(self, stream: int, data: bytes) -> None:
         for attachment in list(self._attachments):

@@ -1,27 +1,29 @@
-"""One container in the shim: made by the maker, released, watched, written down, taken away."""
+"""One container: made, held, released, watched, written down, taken away."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from podd.errors import Conflict, PoddError, Unavailable
-from podd.shim.attach import STDERR, STDOUT, Hub, Input
+from podd.linux.process import namespaces, starttime_ticks
+from podd.shim import held, stage
 from podd.shim.files import removal, unlink, write_json
 from podd.shim.held import Hold, Reports
-from podd.shim.logs import Log
+from podd.shim.home import unthrottled
 from podd.shim.loop import Later, Loop
-from podd.shim.output import Output
-from podd.shim.processes import Child, Ended
+from podd.shim.processes import Child, Ended, cgroup_of, entrance
+from podd.shim.stage import ChildFds
+from podd.shim.wire import Descriptors
 
 if TYPE_CHECKING:
     import socket
 
     from podd.linux.cgroup import Group
-    from podd.shim.maker import Maker
+    from podd.shim.keeping import Keeping
     from podd.shim.plan import ContainerPlan, ContainerReport, ContainerState, ExitRecord, SandboxPlan, StartReport
 
 SIGKILL = 9
@@ -36,12 +38,27 @@ DRAIN_S = 2.0
 
 
 class Pod(NamedTuple):
-    """What every container of a pod needs to know of it."""
+    """What every container of a pod needs to know of it. save: write the state down for the next attendant."""
 
     loop: Loop
     plan: SandboxPlan
     group: Group
-    maker: Maker
+    keeping: Keeping
+    save: Callable[[], None]
+
+
+class Made(TypedDict):
+    """What does not change of a container once it is created; in a file of its own."""
+
+    plan: ContainerPlan
+    report: ContainerReport
+
+
+class Saved(TypedDict):
+    """What became of it since; absent when nothing has."""
+
+    start: StartReport | None
+    exit: ExitRecord | None
 
 
 class Container:
@@ -60,70 +77,115 @@ class Container:
         self.ended: Later[ExitRecord] = Later()
         self._pod = pod
         self._group = pod.group.child(self.id)
-        self._layer = f"{pod.plan['containers_dir']}/{pod.plan['id']}/{self.id}"
-        self._record_path = f"{pod.plan['run_dir']}/exits/{self.id}.json"
+        self._places = Places.of(pod, self.id)
         self._on_exit = on_exit
         self._hold = Hold(-1)
-        self._hub: Hub | None = None
-        self._output: Output | None = None
         self._is_doomed = False
+        self._is_released = False
+        self._works = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Something has begun that must be finished by this attendant."""
+        return self._works > 0 or (self._is_released and not self.started.done)
+
+    @contextmanager
+    def _work(self) -> Iterator[None]:
+        self._works += 1
+        try:
+            yield
+        finally:
+            self._works -= 1
 
     # ---- making ------------------------------------------------------------------------------------------------------
 
     async def create(self) -> None:
         """Set `created`. After a failure nothing of the container is left."""
+        with self._work():
+            try:
+                report, reports = await self._create()
+            except Exception as exc:  # noqa: BLE001 - it is answered to whoever asked
+                await self._undo()
+                self.created.set(exc)
+                return
+            self.state = "created"
+            self.created.set(report)
+            made: Made = {"plan": self.plan, "report": report}
+            write_json(self._places.made, made)
+        self._pod.loop.spawn(self._follow(reports))
+
+    async def _create(self) -> tuple[ContainerReport, Reports]:
+        self._group.create()
+        self._group.apply(unthrottled(self.plan["limits"]))
+        pipes = None if self.plan["tty"] else Pipes.make(has_stdin=self.plan["stdin"])
+        given = Descriptors(pipes.ours if pipes else ())
         try:
-            report, fds = await self._pod.maker.ask("container", {"container": self.plan}, forked=self._on_forked)
-            sync, hold, *stdio = fds.take()
-            self._hold = Hold(hold)
-            self._connect(stdio)
-            self._pod.loop.spawn(self._follow(Reports(self._pod.loop, sync)))
-            if self._is_doomed:
-                raise Conflict(f"container {self.id}: destroyed while it was being made")
-        except Exception as exc:  # noqa: BLE001 - it is answered to whoever asked
-            await self._undo()
-            self.created.set(exc)
-            return
-        self.state = "created"
-        self.created.set(report)  # type: ignore[arg-type]
+            reports = self._fork(pipes)
+            try:
+                said, terminal = await reports.ready()
+                given.add([terminal] if terminal >= 0 else [])
+                self._pod.keeping.keep_container(self.plan, reports.fileno(), self._hold.fileno(), list(given))
+                if self._is_doomed:
+                    raise Conflict(f"container {self.id}: destroyed while it was being made")
+                unenforced = self._group.apply(self.plan["limits"])
+                notes = [f"{name}: this host has nothing to enforce it" for name in unenforced]
+                return self._observe(notes + said), reports
+            except BaseException:
+                reports.close()
+                raise
+        finally:
+            given.close()
 
-    def _on_forked(self, pid: int) -> None:
-        self.process = Child(self._pod.loop, pid)
-        if self._is_doomed:
-            self.process.signal(SIGKILL)
+    def _fork(self, pipes: Pipes | None) -> Reports:
+        pod, plan, keeping = self._pod.plan, self.plan, self._pod.keeping
+        try:
+            with entrance(self._group) as (born_in, cgroups):
+                pid, sync, hold = held.start(
+                    lambda: stage.fork_container(pod, born_in, sibling=True),
+                    lambda sync, hold: stage.container_child(
+                        pod, plan, ChildFds(sync, hold, pipes and pipes.child, cgroups)
+                    ),
+                    holds=True,
+                )
+        finally:
+            Descriptors(pipes.child if pipes else ()).close()
+        self.process = keeping.add_child(pid)
+        self._hold = Hold(hold)
+        return Reports(self._pod.loop, sync)
 
-    def _connect(self, stdio: list[int]) -> None:
-        """stdio: stdout, stderr and perhaps stdin; or a terminal's master."""
-        loop, tty = self._pod.loop, self.plan["tty"]
-        if tty:
-            stdio.append(os.dup(stdio[0]))
-        for fd in stdio:
-            os.set_blocking(fd, False)
-        log = Log(self.plan["log_path"], self.plan["log_max_bytes"], self.plan["log_max_files"])
-        outputs = 1 if tty else 2
-        given = Input(loop, stdio[outputs], is_terminal=tty) if stdio[outputs:] else None
-        self._hub = Hub(loop, given, stdin_once=self.plan["stdin_once"])
-        self._output = Output(loop, log, self._hub)
-        for fd, stream in zip(stdio[:outputs], (STDOUT, STDERR), strict=False):
-            self._output.read(fd, stream)
+    def _observe(self, notes: list[str]) -> ContainerReport:
+        """What the kernel says of the held process."""
+        assert self.process is not None
+        pid = self.process.pid
+        return {
+            "id": self.id,
+            "pid": pid,
+            "starttime_ticks": starttime_ticks(pid),
+            "namespaces": namespaces(pid),
+            "cgroup": cgroup_of(pid, self._group.layout, self._group.path),
+            "limits": self._group.read_limits(self.plan["limits"]),
+            "notes": notes,
+        }
 
     async def _undo(self) -> None:
         """After a failed create."""
-        self._hold.close()
+        self._let_go()
         if self.process is not None:
             self.process.signal(SIGKILL)
             await self.process.ended
-        if self._output is not None:
-            self._output.abandon()
+            self._pod.keeping.forget_child(self.process.pid)
+        self._pod.keeping.abandon_output(self.id)
         with suppress(PoddError, OSError):  # destroy_container and shutdown meet what is left
             await kill_group(self._pod.loop, self._group)
-            await self._remove()
+            await remove(self._pod, self.id)
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
     def release(self) -> None:
         """Let the held process go. Nothing else is done here: the members of a pod start together."""
-        self._hold.release()
+        if not self._is_released:
+            self._is_released = True
+            self._hold.release()
 
     def signal(self, number: int) -> None:
         """To the first process; SIGKILL to all. To a container that has ended: nothing."""
@@ -135,31 +197,32 @@ class Container:
 
     def attach(self, *, stdin: bool) -> socket.socket:
         """Raises Conflict: it does not run."""
-        if self.state not in ("created", "running") or self._hub is None:
+        if self.state not in ("created", "running"):
             raise Conflict(f"container {self.plan['name']}: attach: it is {self.state}")
-        return self._hub.attach(stdin=stdin)
+        return self._pod.keeping.attach(self.id, stdin=stdin)
 
-    async def _follow(self, reports: Reports) -> None:
-        """From the release to the exit, and everything that belongs to it."""
+    async def _follow(self, reports: Reports | None) -> None:
+        """From the release to the exit, and everything that belongs to it. reports: None after the release."""
         assert self.process is not None
-        assert self._output is not None
-        start = await self._await_release(reports)
+        if reports is not None:
+            await self._await_release(reports)
         ended = await self.process.ended
-        finished_at_ns = time.time_ns()
-        with suppress(PoddError, OSError):  # what cannot be killed is for destroy_container to report
-            await kill_group(self._pod.loop, self._group)
-        self._pod.loop.after(DRAIN_S, self._output.abandon)
-        await self._output.drained
-        if self.created.done and isinstance(self.created.value, Exception):
-            return
-        record = self._record(ended, start, finished_at_ns)
-        with suppress(OSError):  # nowhere to write it: who is connected learns it still
-            write_json(self._record_path, record)
-        self.state = "exited"
-        self.ended.set(record)
-        self._on_exit(self, record)
+        with self._work():
+            with suppress(PoddError, OSError):  # what cannot be killed is for destroy_container to report
+                await kill_group(self._pod.loop, self._group)
+            self._pod.loop.after(DRAIN_S, lambda: self._pod.keeping.abandon_output(self.id))
+            await self._pod.keeping.drained(self.id)
+            self._pod.keeping.abandon_output(self.id)
+            record = self._record(ended, self.started.value)
+            with suppress(OSError):  # nowhere to write it: who is connected learns it still
+                write_json(self._places.record, record)
+            self.state = "exited"
+            self.ended.set(record)
+            self._pod.save()
+            self._pod.keeping.forget_child(self.process.pid)
+            self._on_exit(self, record)
 
-    async def _await_release(self, reports: Reports) -> StartReport:
+    async def _await_release(self, reports: Reports) -> None:
         assert self.process is not None
         report: StartReport = {
             "id": self.id,
@@ -175,36 +238,69 @@ class Container:
         except PoddError as exc:
             report["error"] = str(exc)
         reports.close()
-        self._hold.close()
-        self.started.set(report)
-        return report
+        self._let_go()
+        with self._work():
+            self.started.set(report)
+            self._pod.save()
 
-    def _record(self, ended: Ended, start: StartReport, finished_at_ns: int) -> ExitRecord:
+    def _let_go(self) -> None:
+        self._hold.close()
+        self._pod.keeping.let_go(self.id)
+
+    def _record(self, ended: Ended, start: StartReport) -> ExitRecord:
         ran = not start["error"]
         return {
             "code": ended.code,
             "signal": ended.signal,
             "oom_killed": ended.code == 128 + SIGKILL and bool(self._group.oom_kills()),
             "started_at_ns": start["started_at_ns"] if ran else None,
-            "finished_at_ns": finished_at_ns,
+            "finished_at_ns": ended.at_ns,
             "reason": "" if ran else "StartError",
             "message": start["error"],
         }
 
+    # ---- telling -----------------------------------------------------------------------------------------------------
+
     def status(self) -> ContainerState:
         """Of a container that has been created."""
-        assert self.process is not None
+        report, saved = self.created.value, self.save()
+        start, alive = saved["start"], self.state != "exited"
         assert self.state != "creating"
-        alive = self.state != "exited"
-        start = self.started.value if self.started.done else None
+        assert not isinstance(report, Exception)
         return {
             "state": self.state,
             "name": self.plan["name"],
-            "pid": self.process.pid if alive else None,
-            "starttime_ticks": self.process.starttime_ticks if alive else None,
+            "pid": report["pid"] if alive else None,
+            "starttime_ticks": report["starttime_ticks"] if alive else None,
             "started_at_ns": start["started_at_ns"] if start and not start["error"] else None,
+            "exit": saved["exit"],
+        }
+
+    def save(self) -> Saved:
+        """Of a container that has been created."""
+        return {
+            "start": self.started.value if self.started.done else None,
             "exit": self.ended.value if self.ended.done else None,
         }
+
+    def restore(self, report: ContainerReport, saved: Saved) -> None:
+        """Become what an earlier attendant has saved, and go on from there."""
+        self.created.set(report)
+        self.state = "created"
+        if saved["start"] is not None:
+            self.started.set(saved["start"])
+            self.state = "running" if not saved["start"]["error"] else "created"
+        if saved["exit"] is not None:
+            self.ended.set(saved["exit"])
+            self.state = "exited"
+            return
+        keeping = self._pod.keeping
+        self.process = keeping.child(report["pid"])
+        reports = None
+        if saved["start"] is None:
+            sync, hold = keeping.held(self.id)
+            self._hold, reports = Hold(hold), Reports(self._pod.loop, sync)
+        self._pod.loop.spawn(self._follow(reports))
 
     # ---- removing ----------------------------------------------------------------------------------------------------
 
@@ -214,18 +310,60 @@ class Container:
         if self.process is not None:
             self.process.signal(SIGKILL)
         outcome = await self.created
-        await kill_group(self._pod.loop, self._group)
-        if not isinstance(outcome, Exception):
-            await self.ended
-        if self._hub is not None:
-            self._hub.close()
-        await self._remove()
+        with self._work():
+            await kill_group(self._pod.loop, self._group)
+            if not isinstance(outcome, Exception):
+                await self.ended
+            await remove(self._pod, self.id)
 
-    async def _remove(self) -> None:
-        self._group.remove(KILL_SLICE_S)
-        for _ in removal(self._layer):
-            await self._pod.loop.sleep(0)
-        unlink(self._record_path)
+
+class Places(NamedTuple):
+    """Where a container's things are."""
+
+    layer: str
+    made: str
+    record: str
+
+    @classmethod
+    def of(cls, pod: Pod, container: str) -> Places:
+        return cls(
+            f"{pod.plan['containers_dir']}/{pod.plan['id']}/{container}",
+            f"{pod.plan['run_dir']}/containers/{container}.json",
+            f"{pod.plan['run_dir']}/exits/{container}.json",
+        )
+
+
+class Pipes(NamedTuple):
+    """Both ends of a container's input and output. ours: stdout, stderr, and stdin if it has one."""
+
+    child: tuple[int, int, int]
+    ours: list[int]
+
+    @classmethod
+    def make(cls, *, has_stdin: bool) -> Pipes:
+        stdout, child_stdout = os.pipe2(os.O_CLOEXEC)
+        stderr, child_stderr = os.pipe2(os.O_CLOEXEC)
+        if not has_stdin:
+            null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            return cls((null, child_stdout, child_stderr), [stdout, stderr])
+        child_stdin, stdin = os.pipe2(os.O_CLOEXEC)
+        return cls((child_stdin, child_stdout, child_stderr), [stdout, stderr, stdin])
+
+
+def made(pod: Pod) -> list[str]:
+    """The containers that were created and not destroyed."""
+    names = os.listdir(os.path.dirname(Places.of(pod, "any").made))
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+async def remove(pod: Pod, container: str) -> None:
+    """What is left of a container without processes, but its log. Raises Unavailable: something stays."""
+    places = Places.of(pod, container)
+    pod.group.child(container).remove(KILL_SLICE_S)
+    for _ in removal(places.layer):
+        await pod.loop.sleep(0)
+    unlink(places.made)
+    unlink(places.record)
 
 
 async def kill_group(loop: Loop, group: Group) -> None:

@@ -7,27 +7,73 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING, TypedDict
 
 from podd.errors import Conflict, Invalid
-from podd.shim.container import SIGKILL, Container, Pod
-from podd.shim.loop import Later, Loop
-from podd.shim.plan import ExecPlan, ExitRecord
-from podd.shim.processes import Child, descendants
+from podd.shim import held, stage
+from podd.shim.held import Reports
+from podd.shim.loop import Later
+from podd.shim.processes import Child, descendants, entrance
+from podd.shim.stage import ChildFds
 from podd.shim.wire import Descriptors
 
+if TYPE_CHECKING:
+    from podd.shim.container import Container, Pod
+    from podd.shim.plan import ExecPlan, ExitRecord
+
+SIGKILL = 9
 MAX_KEPT = 256
 """Ended execs of which the exit is still known; the oldest is forgotten first."""
 
 
+class Saved(TypedDict):
+    """An exec that was started, as the next attendant finds it."""
+
+    pid: int
+    started_at_ns: int
+    exit: ExitRecord | None
+
+
 class Exec:
-    """`ended` is set with its exit. `pid` and the terminal are known once it runs."""
+    """`ended` is set with its exit."""
 
-    def __init__(self) -> None:
-        self.process: Child | None = None
+    def __init__(self, saved: Saved, process: Child | None) -> None:
+        """process: None for one that has ended."""
+        self._saved = saved
+        self.process = process
         self.ended: Later[ExitRecord] = Later()
+        if saved["exit"] is not None:
+            self.ended.set(saved["exit"])
 
-    def start(self, loop: Loop, pid: int) -> None:
-        self.process = Child(loop, pid)
+    def save(self) -> Saved:
+        return {**self._saved, "exit": self.ended.value if self.ended.done else None}
+
+    async def follow(self) -> ExitRecord:
+        assert self.process is not None
+        ended = await self.process.ended
+        self.ended.set(
+            {
+                "code": ended.code,
+                "signal": ended.signal,
+                "oom_killed": False,
+                "started_at_ns": self._saved["started_at_ns"],
+                "finished_at_ns": ended.at_ns,
+                "reason": "",
+                "message": "",
+            }
+        )
+        return self.ended.value
+
+    def kill(self) -> None:
+        """End it and what can be found below it; of what has ended: nothing."""
+        if self.process is None or self.process.pidfd < 0:
+            return
+        below = descendants(self.process.pid)
+        self.process.signal(SIGKILL)
+        for pidfd in below:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, SIGKILL)
+            os.close(pidfd)
 
 
 class Execs:
@@ -37,64 +83,86 @@ class Execs:
         self._pod = pod
         self._on_exit = on_exit
         self._execs: dict[str, Exec] = {}
+        self._starting: set[str] = set()
 
     def get(self, exec_id: str) -> Exec | None:
         return self._execs.get(exec_id)
 
+    @property
+    def pids(self) -> set[int]:
+        """Of those that run."""
+        return {e.process.pid for e in self._execs.values() if e.process is not None and not e.ended.done}
+
+    def save(self) -> dict[str, Saved]:
+        return {name: entry.save() for name, entry in self._execs.items()}
+
+    def restore(self, saved: dict[str, Saved]) -> None:
+        for name, one in saved.items():
+            process = self._pod.keeping.child(one["pid"]) if one["exit"] is None else None
+            self._add(name, Exec(one, process))
+
     async def start(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[int, list[int]]:
         """Its pid, and its terminal's master, owned by the caller. Raises Invalid, Conflict, and as `stage`."""
-        if plan["id"] in self._execs:
-            raise Conflict(f"exec {plan['id']}: it was started already")
+        name = plan["id"]
+        if name in self._execs or name in self._starting:
+            raise Conflict(f"exec {name}: it was started already")
         if container.state != "running" or container.process is None or container.process.pidfd < 0:
             raise Conflict(f"container {container.plan['name']}: exec: it is {container.state}")
         expected = 0 if plan["tty"] else 3
         if len(fds) != expected:
-            raise Invalid(f"exec {plan['id']}: {len(fds)} descriptors: {expected} are needed")
-        self._execs[plan["id"]] = entry = Exec()
-        stdio = fds.take()
+            raise Invalid(f"exec {name}: {len(fds)} descriptors: {expected} are needed")
+        self._starting.add(name)
         try:
-            made, given = await self._pod.maker.ask(
-                "exec",
-                {"container": container.plan, "exec": plan},
-                [container.process.pidfd, *stdio],
-                forked=lambda pid: entry.start(self._pod.loop, pid),
-            )
+            process, released_ns, terminal = await self._start(container, plan, fds)
+        finally:
+            self._starting.remove(name)
+        started_at_ns = time.time_ns() - (time.monotonic_ns() - released_ns)
+        self._add(name, Exec({"pid": process.pid, "started_at_ns": started_at_ns, "exit": None}, process))
+        self._pod.save()
+        return process.pid, terminal
+
+    async def _start(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[Child, int, list[int]]:
+        process, reports = self._fork(container, plan, fds)
+        given = Descriptors()
+        try:
+            _, terminal = await reports.ready()
+            given.add([terminal] if terminal >= 0 else [])
+            return process, await reports.executed(), given.take()
         except BaseException:
-            del self._execs[plan["id"]]
-            kill(entry)
+            process.signal(SIGKILL)
+            await process.ended
+            self._pod.keeping.forget_child(process.pid)
             raise
         finally:
-            Descriptors(stdio).close()
-        started_at_ns = time.time_ns() - (time.monotonic_ns() - made["released_ns"])
-        self._pod.loop.spawn(self._follow(plan["id"], entry, started_at_ns))
-        return made["pid"], given.take()
+            reports.close()
+            given.close()
 
-    async def _follow(self, exec_id: str, entry: Exec, started_at_ns: int) -> None:
+    def _fork(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[Child, Reports]:
+        assert container.process is not None
+        pod, pidfd = self._pod.plan, container.process.pidfd
+        stdin, stdout, stderr = fds if len(fds) == 3 else (-1, -1, -1)
+        stdio = None if plan["tty"] else (stdin, stdout, stderr)
+        with entrance(self._pod.group.child(container.id)) as (born_in, cgroups):
+            pid, sync, _ = held.start(
+                lambda: stage.fork_exec(pod, pidfd, born_in, sibling=True),
+                lambda sync, hold: stage.exec_child(
+                    pod, container.plan, plan, pidfd, ChildFds(sync, hold, stdio, cgroups)
+                ),
+                holds=False,
+            )
+        fds.close()
+        return self._pod.keeping.add_child(pid), Reports(self._pod.loop, sync)
+
+    def _add(self, name: str, entry: Exec) -> None:
+        self._execs[name] = entry
+        if entry.process is not None:
+            self._pod.loop.spawn(self._follow(name, entry))
+
+    async def _follow(self, name: str, entry: Exec) -> None:
         assert entry.process is not None
-        ended = await entry.process.ended
-        exit_record: ExitRecord = {
-            "code": ended.code,
-            "signal": ended.signal,
-            "oom_killed": False,
-            "started_at_ns": started_at_ns,
-            "finished_at_ns": time.time_ns(),
-            "reason": "",
-            "message": "",
-        }
-        entry.ended.set(exit_record)
-        over = [known for known, other in self._execs.items() if other.ended.done][:-MAX_KEPT]
-        for known in over:
-            del self._execs[known]
-        self._on_exit(exec_id, exit_record)
-
-
-def kill(entry: Exec) -> None:
-    """End it and what can be found below it; of what has ended: nothing."""
-    if entry.ended.done or entry.process is None or entry.process.pidfd < 0:
-        return
-    below = descendants(entry.process.pid)
-    entry.process.signal(SIGKILL)
-    for pidfd in below:
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, SIGKILL)
-        os.close(pidfd)
+        record = await entry.follow()
+        for old in [known for known, other in self._execs.items() if other.ended.done][:-MAX_KEPT]:
+            del self._execs[old]
+        self._pod.save()
+        self._pod.keeping.forget_child(entry.process.pid)
+        self._on_exit(name, record)

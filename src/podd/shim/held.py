@@ -43,9 +43,8 @@ class Reports:
             raise _error(json.loads(failure))
         return int(message.get("released_ns", 0))
 
-    def detach(self) -> int:
-        """The descriptor, for another process to go on reading."""
-        return self._socket.detach()
+    def fileno(self) -> int:
+        return self._socket.fileno()
 
     def close(self) -> None:
         self._socket.close()
@@ -74,6 +73,9 @@ class Hold:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
 
     def release(self) -> None:
         """Let the child go. To one that has gone or died: nothing."""

@@ -10,7 +10,7 @@ from podd.errors import Conflict, PoddError
 from podd.linux.cgroup import Layout
 from podd.linux.process import identity
 from podd.shim import sandbox
-from podd.shim.files import write_new
+from podd.shim.files import read_json, write_new
 from podd.shim.plan import LimitsPlan, SandboxPlan, SandboxReport, SweepPlan
 from podd.shim.processes import entrance
 from podd.shim.sweep import KILL_S, SHIM_FILE, check, remove
@@ -63,6 +63,12 @@ class Home:
                 os.rmdir(self.plan["log_directory"])  # empty, or it stays
             raise
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it was this shim that made, or began to make, what is there."""
+        known = read_json(f"{self.plan['run_dir']}/{SHIM_FILE}") or {}
+        return known.get("shim") == identity(self._shim_pid)._asdict()
+
     def remove(self) -> None:
         """After every process has ended. Raises Unavailable: something is left."""
         remove(self._places)
@@ -91,7 +97,8 @@ class Home:
     def _fill(self) -> SandboxReport:
         plan, run_dir = self.plan, self.plan["run_dir"]
         os.makedirs(f"{plan['containers_dir']}/{plan['id']}", 0o700, exist_ok=True)
-        os.makedirs(f"{run_dir}/exits", 0o700, exist_ok=True)
+        for name in ("containers", "exits"):
+            os.makedirs(f"{run_dir}/{name}", 0o700, exist_ok=True)
         if plan["log_directory"]:
             os.makedirs(plan["log_directory"], 0o755, exist_ok=True)
         self._write_etc()

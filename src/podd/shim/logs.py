@@ -83,6 +83,8 @@ class RotatedFile:
     line, and an entry says what was lost as soon as writing works again.
     """
 
+    __slots__ = ("_fd", "_lost_bytes", "_lost_lines", "_max_bytes", "_max_files", "_path", "_size", "_why")
+
     def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
         """path: absolute; its directory is made when it is missing. max_files: the current one included, at least 1."""
         self._path = path
@@ -191,6 +193,8 @@ def _rename(old: str, new: str) -> None:
 
 class Log:
     """Both streams of a container into one rotated file."""
+
+    __slots__ = ("_clock", "_file", "_streams")
 
     def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
         """path: "" keeps nothing."""

@@ -59,12 +59,20 @@ class Loop:
     """Calls back when descriptors are ready and timers are due; drives coroutines that await a `Later`."""
 
     def __init__(self, on_error: Callable[[Exception], None]) -> None:
-        """on_error is told what a callback or a coroutine raised, always a bug; the loop goes on."""
-        self._epoll = select.epoll()
+        """on_error is told what a callback or a coroutine raised, always a bug; the loop goes on.
+
+        The loop may be made before a fork: nothing of it is the kernel's until `open`.
+        """
+        self._epoll: select.epoll
         self._watched: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self._on_error = on_error
+
+    def open(self) -> Loop:
+        """Before anything else, in the process that will run it."""
+        self._epoll = select.epoll()
+        return self
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Level-triggered. callback gets the ready events; EPOLLHUP and EPOLLERR come unasked."""
@@ -82,6 +90,9 @@ class Loop:
     def after(self, delay_s: float, callback: Callable[[], None]) -> None:
         self._sequence += 1
         heapq.heappush(self._timers, (time.monotonic() + delay_s, self._sequence, callback))
+
+    def watches(self, fd: int) -> bool:
+        return fd in self._watched
 
     def ready(self, fd: int, events: int = READABLE) -> Later[None]:
         """Done once, when fd is ready; fd is not watched any more then."""

@@ -18,10 +18,12 @@ _STREAMS = {STDOUT: "stdout", STDERR: "stderr"}
 class Output:
     """`drained` is set when every stream has come to its end and the log is closed."""
 
+    __slots__ = ("_log", "_loop", "_open", "drained", "hub")
+
     def __init__(self, loop: Loop, log: Log, hub: Hub) -> None:
         self._loop = loop
         self._log = log
-        self._hub = hub
+        self.hub = hub
         self._open: dict[int, int] = {}
         self.drained: Later[None] = Later()
 
@@ -31,9 +33,10 @@ class Output:
         self._loop.watch(fd, READABLE, lambda _: self._on_readable(fd))
 
     def abandon(self) -> None:
-        """Stop reading: somebody outside the container still holds the other end."""
+        """Read no more, though somebody may still hold the other end, and end the attachments."""
         for fd in list(self._open):
             self._end(fd)
+        self.hub.close()
 
     def _on_readable(self, fd: int) -> None:
         try:
@@ -49,7 +52,7 @@ class Output:
             return
         stream = self._open[fd]
         self._log.feed(_STREAMS[stream], data)
-        self._hub.output(stream, data)
+        self.hub.output(stream, data)
 
     def _end(self, fd: int) -> None:
         self._loop.forget(fd)
@@ -57,5 +60,5 @@ class Output:
         del self._open[fd]
         if not self._open:
             self._log.close()
-            self._hub.end()
+            self.hub.end()
             self.drained.set(None)

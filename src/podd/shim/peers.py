@@ -6,15 +6,19 @@ are closed afterwards). Descriptors that it does not take are closed for it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from podd.errors import Invalid
+from podd.shim.keeper import LISTENER, PEER
 from podd.shim.loop import READABLE, WRITABLE, Later, Loop
 from podd.shim.wire import Connection, Descriptors, WireError, error_of
+
+if TYPE_CHECKING:
+    from podd.shim.keeping import Keeping
 
 MAX_PEERS = 64
 MAX_IN_FLIGHT = 1024
@@ -30,14 +34,19 @@ Verb = Callable[[dict[str, Any], Descriptors], Coroutine[Later[Any], None, Answe
 class Peer:
     """One connection. `subscribed`: notices go there."""
 
-    def __init__(self, peers: Peers, sock: socket.socket) -> None:
+    def __init__(self, peers: Peers, sock: socket.socket, name: str) -> None:
+        self.name = name
+        self.subscribed = False
         self._peers = peers
         self._connection = Connection(sock, self._on_blocked)
         self._in_flight = 0
-        self.subscribed = False
-        self.closed: Later[None] = Later()
-        self.fd = self._connection.fileno()
-        peers.loop.watch(self.fd, READABLE, self._on_ready)
+        self._fd = sock.fileno()
+        peers.loop.watch(self._fd, READABLE, self._on_ready)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is asked, half said or half answered."""
+        return self._in_flight == 0 and self._connection.is_idle
 
     def send(self, message: Mapping[str, Any], fds: list[int] | None = None) -> None:
         """To a peer that is gone: nothing. One that cannot take it is dropped."""
@@ -50,19 +59,18 @@ class Peer:
 
     def close(self) -> None:
         if self._connection.fileno() >= 0:
-            self._peers.loop.forget(self.fd)
+            self._peers.loop.forget(self._fd)
             self._connection.close()
             self._peers.on_closed(self)
-            self.closed.set(None)
 
     def finish(self, timeout_s: float) -> None:
         """Close after what waits has been written, for as long as the peer takes it. Blocks: only for the end."""
-        with contextlib.suppress(WireError, OSError):
+        with suppress(WireError, OSError):
             self._connection.drain(timeout_s)
         self.close()
 
     def _on_blocked(self, blocked: bool) -> None:
-        self._peers.loop.rewatch(self.fd, READABLE | (WRITABLE if blocked else 0))
+        self._peers.loop.rewatch(self._fd, READABLE | (WRITABLE if blocked else 0))
 
     def _on_ready(self, events: int) -> None:
         try:
@@ -88,6 +96,7 @@ class Peer:
     async def answer(self, number: int, verb: str, args: dict[str, Any], fds: Descriptors) -> bool:
         """Do what a request asks and answer it. fds: owned. Returns whether it succeeded."""
         self._in_flight += 1
+        self._peers.asked += 1
         ok = False
         try:
             answer, given = await self._peers.verb(self, verb)(args, fds)
@@ -104,24 +113,43 @@ class Peer:
 
 
 class Peers:
-    """All connections, and the socket where new ones come."""
+    """All connections, and the socket where new ones come. They are kept for the next attendant."""
 
-    def __init__(self, loop: Loop, verbs: Mapping[str, Verb]) -> None:
+    def __init__(self, loop: Loop, keeping: Keeping, verbs: Mapping[str, Verb]) -> None:
         self.loop = loop
+        self.asked = 0  # requests so far
+        self._keeping = keeping
         self._verbs = verbs
         self._peers: list[Peer] = []
         self._listener: socket.socket | None = None
 
-    def adopt(self, sock: socket.socket) -> Peer:
-        peer = Peer(self, sock)
-        self._peers.append(peer)
-        return peer
+    @property
+    def are_idle(self) -> bool:
+        return all(peer.is_idle for peer in self._peers)
+
+    @property
+    def subscribers(self) -> list[str]:
+        """Their names, for `restore`."""
+        return [peer.name for peer in self._peers if peer.subscribed]
+
+    def restore(self, subscribers: list[str]) -> None:
+        """Take up what the keeper has of an earlier attendant."""
+        for name, fd in self._keeping.kept.items():
+            if name == LISTENER:
+                self._watch(socket.socket(fileno=fd))
+            elif name.startswith(PEER):
+                peer = Peer(self, socket.socket(fileno=fd), name)
+                peer.subscribed = name in subscribers
+                self._peers.append(peer)
+
+    def first(self) -> Peer:
+        """The one that came with the fork."""
+        return self._peers[0]
 
     def listen(self, listener: socket.socket) -> None:
         """listener: owned from now on."""
-        listener.setblocking(False)
-        self._listener = listener
-        self._watch_listener()
+        self._keeping.listen(listener.fileno())
+        self._watch(listener)
 
     def notify(self, notice: Mapping[str, Any]) -> None:
         for peer in list(self._peers):
@@ -131,7 +159,7 @@ class Peers:
     def verb(self, peer: Peer, name: str) -> Verb:
         """Raises Invalid: no such verb."""
         if name == "subscribe":
-            return peer_subscribes(peer)
+            return _subscribe(peer)
         if name not in self._verbs:
             raise Invalid(f"request: verb {name!r}: not known", remedy="podd and this shim are of different versions")
         return self._verbs[name]
@@ -145,8 +173,13 @@ class Peers:
             peer.finish(timeout_s)
 
     def on_closed(self, peer: Peer) -> None:
-        if peer in self._peers:
-            self._peers.remove(peer)
+        self._peers.remove(peer)
+        self._keeping.drop(peer.name)
+
+    def _watch(self, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._listener = listener
+        self._watch_listener()
 
     def _watch_listener(self) -> None:
         if self._listener is not None and self._listener.fileno() >= 0:
@@ -164,11 +197,13 @@ class Peers:
             return
         if len(self._peers) >= MAX_PEERS:
             sock.close()
-        else:
-            self.adopt(sock)
+            return
+        name = next(f"{PEER}{n}" for n in range(MAX_PEERS + 1) if f"{PEER}{n}" not in self._keeping.kept)
+        self._keeping.keep(name, sock.fileno())
+        self._peers.append(Peer(self, sock, name))
 
 
-def peer_subscribes(peer: Peer) -> Verb:
+def _subscribe(peer: Peer) -> Verb:
     async def subscribe(_args: dict[str, Any], _fds: Descriptors) -> Answer:
         peer.subscribed = True
         return {}, []

@@ -1,4 +1,4 @@
-"""The shim's children, named by pidfd and reaped through the loop."""
+"""Processes of a pod, as an attendant sees them: reaped by the keeper, who tells how they ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from podd.linux import process
 from podd.linux.cgroup import Group, Layout
-from podd.shim.loop import READABLE, Later, Loop
+from podd.shim.loop import Later
 
 
 class Ended(NamedTuple):
@@ -18,18 +18,17 @@ class Ended(NamedTuple):
 
     code: int
     signal: int
+    at_ns: int  # CLOCK_REALTIME
 
 
 class Child:
-    """A process that this one has forked. `ended` is set when it has been reaped, with how it ended."""
+    """A process that the keeper reaps. `ended` is set with how it ended."""
 
-    def __init__(self, loop: Loop, pid: int) -> None:
-        self._loop = loop
+    def __init__(self, pid: int, pidfd: int) -> None:
+        """pidfd: owned; -1 where it has ended already."""
         self.pid = pid
-        self.pidfd = os.pidfd_open(pid)
-        self.starttime_ticks = process.starttime_ticks(pid)
+        self.pidfd = pidfd
         self.ended: Later[Ended] = Later()
-        loop.watch(self.pidfd, READABLE, self._reap)
 
     def signal(self, number: int) -> None:
         """To one that has ended: nothing."""
@@ -37,17 +36,11 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
 
-    def _reap(self, _: int) -> None:
-        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
-        if result is None:
-            return
-        self._loop.forget(self.pidfd)
-        os.close(self.pidfd)
-        self.pidfd = -1
-        if result.si_code == os.CLD_EXITED:
-            self.ended.set(Ended(result.si_status, 0))
-        else:
-            self.ended.set(Ended(128 + result.si_status, result.si_status))
+    def end(self, ended: Ended) -> None:
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        self.ended.set(ended)
 
 
 @contextlib.contextmanager

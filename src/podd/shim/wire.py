@@ -18,7 +18,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from podd.errors import BY_KIND, Internal, PoddError
@@ -59,6 +59,10 @@ class Descriptors:
 
     def __len__(self) -> int:
         return len(self._fds)
+
+    def __iter__(self) -> Iterator[int]:
+        """Borrowed."""
+        return iter(self._fds)
 
     def take(self) -> list[int]:
         """All of them; the caller owns them from now on."""
@@ -117,6 +121,11 @@ class Decoder:
                 owned.close()
             raise
 
+    @property
+    def is_empty(self) -> bool:
+        """No part of a frame waits for the rest."""
+        return not self._buffer
+
     def _next_body(self) -> bytes | None:
         if len(self._buffer) < HEADER_BYTES:
             return None
@@ -145,6 +154,12 @@ def decode(body: bytes) -> dict[str, Any]:
     return message
 
 
+def send_once(sock: socket.socket, message: Mapping[str, Any], fd: int = -1) -> None:
+    """One frame in one sendmsg(2), so that several processes may answer on the same socket. Blocks. fd: borrowed."""
+    ancillary = [(_SOL_SOCKET, _SCM_RIGHTS, array.array("i", [fd]))] if fd >= 0 else []
+    sock.sendmsg([encode(message)], ancillary, _NOSIGNAL)
+
+
 class Connection:
     """One peer. The owner watches `fileno()`, calls `receive` when it is readable and `flush` when it is writable.
 
@@ -167,6 +182,11 @@ class Connection:
     def fileno(self) -> int:
         """-1 after close."""
         return self._socket.fileno()
+
+    @property
+    def is_idle(self) -> bool:
+        """No frame is half received or half sent."""
+        return not self._output and self._decoder.is_empty
 
     def receive(self) -> list[Frame] | None:
         """What one read gives; [] when that completes no frame, None when the peer has closed."""
