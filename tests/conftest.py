@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
 from trio.testing import MockClock
+
+# A shell that runs its jobs in the background has them ignore SIGINT, and what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Backend = tuple[str, dict[str, Any]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -441,6 +442,19 @@ def test_signals_are_as_a_program_expects_them(pod: Pod) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
     assert {status["SigIgn"], status["SigBlk"], status["SigCgt"]} == {"0" * 16}
     assert status["Umask"] == "0022"
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="knows the system call's number on x86_64 only")
+def test_signals_that_libc_keeps_to_itself_are_not_ignored_either(pod: Pod) -> None:
+    """As in whatever was started by posix_spawn, make's commands among them."""
+    libc = ctypes.CDLL(None)
+    ignore, default = (1).to_bytes(8, "little").ljust(32, b"\0"), bytes(32)
+    assert libc.syscall(13, 32, ignore, None, 8) == 0
+    try:
+        status = pod.run("cat", "/proc/self/status").status_lines
+    finally:
+        libc.syscall(13, 32, default, None, 8)
+    assert status["SigIgn"] == "0" * 16
 
 
 def test_session_is_its_own(pod: Pod) -> None:

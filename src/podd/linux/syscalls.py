@@ -352,6 +352,13 @@ _SIG_SETMASK = 2
 _NO_SIGNALS = bytes(128)  # a sigset_t
 
 
+# libc keeps these two to itself and lets nobody handle them; its posix_spawn leaves them ignored in what it starts.
+_LIBC_SIGNALS = (32, 33)
+_RT_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine)
+_rt_sigaction = _numbered(_RT_SIGACTION, ctypes.c_int, _c_path, _c_path, ctypes.c_size_t) if _RT_SIGACTION else None
+_DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, an empty mask
+
+
 def handle_by_default(signals: Iterable[int]) -> None:
     """Give these signals their default handling, and block none at all. For a process that will exec.
 
@@ -359,6 +366,9 @@ def handle_by_default(signals: Iterable[int]) -> None:
     """
     for number in signals:
         _signal(number, None)
+    if _rt_sigaction is not None:
+        for number in _LIBC_SIGNALS:
+            _check("rt_sigaction", _rt_sigaction(number, _DEFAULT_ACTION, None, 8))
     _check("sigprocmask", _sigprocmask(_SIG_SETMASK, _NO_SIGNALS, None))
 
 
