@@ -42,7 +42,7 @@ def make_setns(paths: DriverPaths, cgroup_parent: str) -> Iterator[MakeDriver]:
     roots = [paths.run_dir, paths.state_dir]
     before = audit.snapshot(roots, cgroup_parent=cgroup_parent)
     yield lambda: SetnsDriver("setns", {"cgroup_parent": cgroup_parent}, paths)
-    audit.assert_clean(before, audit.snapshot(roots, cgroup_parent=cgroup_parent))
+    audit.until_clean(before, lambda: audit.snapshot(roots, cgroup_parent=cgroup_parent))
 
 
 @pytest.fixture

@@ -107,12 +107,9 @@ class Podd:
         return audit.snapshot([str(self.folder)], cgroup_parent=self.folder.name, daemon=pid)
 
     def assert_clean(self, before: audit.Snapshot, *, daemon: bool = True) -> None:
-        """Nothing is left. A process that has just ended may wait a moment for its parent to take notice."""
-        end = time.monotonic() + 2
-        while time.monotonic() < end and audit.leaks(before, self.snapshot(daemon=daemon), ignoring=self.kept):
-            time.sleep(0.02)
+        """Nothing is left."""
         kept = self.kept if daemon else self.kept[:2]
-        audit.assert_clean(before, self.snapshot(daemon=daemon), ignoring=kept)
+        audit.until_clean(before, lambda: self.snapshot(daemon=daemon), ignoring=kept)
 
     def log(self) -> list[dict[str, Any]]:
         lines = (self.folder / "d.log").read_text().splitlines()

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -125,6 +126,17 @@ def assert_clean(before: Snapshot, after: Snapshot, *, ignoring: Iterable[str] =
     if left:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(leak.kind for leak in left).items()))
         raise AssertionError(f"left behind: {counts}\n" + "\n".join(f"  {leak}" for leak in left))
+
+
+def until_clean(
+    before: Snapshot, look: Callable[[], Snapshot], *, ignoring: Iterable[str] = (), limit_s: float = 2.0
+) -> None:
+    """As `assert_clean`, looking again for a while: a process that has ended may wait for its parent to notice."""
+    end = time.monotonic() + limit_s
+    ignoring = list(ignoring)
+    while (after := look()) and leaks(before, after, ignoring=ignoring) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert_clean(before, after, ignoring=ignoring)
 
 
 # ---- looking at /proc ------------------------------------------------------------------------------------------------
