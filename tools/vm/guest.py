@@ -317,12 +317,12 @@ def check_the_journal_gets_facts_as_fields() -> None:
     config = Path("/etc/podd/podd.toml")
     config.write_text(config.read_text().replace('log_format = "console"', 'log_format = "journal"'))
     run("systemctl", "restart", "podd")
-    cli("restart", "restricted")
+    apply("told", {"name": "c", "command": ["sleep", "infinity"]})
+    cli("delete", "pod", "told", "--now")
     run("journalctl", "--sync")
-    (line, *_) = run("journalctl", "-b", "-o", "json", "-u", "podd", "PODD_POD=restricted").splitlines()
-    fields = json.loads(line)
-    assert fields["PODD_EVENT"].startswith("pod."), fields
-    assert fields["MESSAGE"].startswith(fields["PODD_EVENT"]), fields
+    lines = run("journalctl", "-b", "-o", "json", "-u", "podd", "PODD_POD=told", "PODD_EVENT=pod.deleted")
+    (fields,) = map(json.loads, lines.splitlines())
+    assert fields["MESSAGE"].startswith("pod.deleted pod=told"), fields
     assert fields["SYSLOG_IDENTIFIER"] == "podd", fields
 
 
