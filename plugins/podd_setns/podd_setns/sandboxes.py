@@ -17,10 +17,12 @@ from podd.shim.plan import SandboxPlan, SandboxReport
 from podd_setns import handles
 from podd_setns.host import Host
 from podd_setns.link import Link
+from podd_setns.peer import ConnectionLost
 from podd_setns.zygote import Zygote
 
 log = structlog.get_logger(__name__)
 
+DYING_S = 1.0
 SHUTDOWN_S = 15.0
 """How long a shim may take to make or to remove its sandbox before it is killed. It takes milliseconds; the bound is
 there so that a sandbox can be destroyed even where its shim does not answer at all."""
@@ -176,8 +178,11 @@ class Sandboxes:
         self._tasks.start_soon(link.run)
         try:
             await link.refresh()
-        except BaseException:
+        except BaseException as exc:
+            died = isinstance(exc, ConnectionLost) and await _has_died(link)
             await link.aclose()
+            if died:
+                raise NotFound(f"sandbox {sandbox_id}: {link.why}") from exc
             raise
         return link
 
@@ -223,3 +228,10 @@ def _known_error(exc: Exception, sandbox_id: str) -> PoddError:
         return exc
     log.error("driver.broken", sandbox=sandbox_id, exc_info=exc, remedy="report this: it is a bug in podd")
     return Internal(f"sandbox {sandbox_id}: {type(exc).__name__}: {exc}")
+
+
+async def _has_died(link: Link) -> bool:
+    """Of a shim that hung up: a dying one is connected to for a moment by those that die with it."""
+    with anyio.move_on_after(DYING_S):
+        await link.lost.wait()
+    return link.died
