@@ -61,12 +61,14 @@ def test_delete_now_is_quick_and_leaves_no_volume(podd: Podd) -> None:
             "p", sh("a", f"echo x > /disk/f; echo y > /memory/f; {STUBBORN}", volumeMounts=mounts), volumes=volumes
         )
     )
-    assert podd.cli("exec", "p", "--", "sh", "-c", "head -c 2M /dev/zero > /memory/big", status=None) != "0"
+    full = podd.cli("exec", "p", "--", "sh", "-c", "head -c 2M /dev/zero > /memory/big", status=1)
+    assert "No space left" in full
     podd.cli("restart", "p", "--grace-period", "0")
     until(lambda: podd.cli("exec", "p", "--", "cat", "/disk/f", status=None) == "x\n", "volumes outlive a restart")
     podd.cli("delete", "pod", "p", "--now")
     assert podd.pods() == []
-    assert "not" in podd.cli("get", "pod", "p", status=1) or True
+    assert "there is none" in podd.cli("get", "pod", "p", status=1)
+    assert not list((podd.folder / "state/volumes").iterdir())
 
 
 @pytest.mark.parametrize(
