@@ -118,8 +118,8 @@ def json_type(kind: inspect.Type) -> str:
     match kind:
         case inspect.StructType():
             return kind.cls.__name__
-        case inspect.Metadata():
-            return "Quantity"
+        case inspect.Metadata(extra_json_schema=extra):
+            return str((extra or {})["title"])
         case inspect.VarTupleType(item_type=item):
             return f"list of {json_type(item)}"
         case inspect.DictType(value_type=value):

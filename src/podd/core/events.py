@@ -13,7 +13,12 @@ from typing import Literal
 from podd.driver.contract import ContainerCreated, ContainerStarted, Exit, SandboxCreated, SandboxStatus
 from podd.errors import Kind
 from podd.model.ids import ContainerId, SandboxId
+from podd.model.pod import Container, Pod
 from podd.model.value import Value
+
+
+ProbeKind = Literal["startup", "liveness", "readiness"]
+HookKind = Literal["postStart", "preStop"]
 
 
 class Failure(Value):
@@ -57,6 +62,22 @@ class PauseAsked(Request):
 
 class ResumeAsked(Request):
     pass
+
+
+class AmendAsked(Request):
+    """The pod's manifest has changed in what a running pod can take: its metadata, and what its members may use.
+
+    Raises Conflict where more than that differs.
+    """
+
+    pod: Pod
+
+
+class DebugAsked(Request):
+    """Add an ephemeral container. target: the member whose processes it sees; "" for none."""
+
+    container: Container
+    target: str = ""
 
 
 class Report(Value):
@@ -147,6 +168,37 @@ class Frozen(Report):
     failure: Failure | None = None
 
 
+class Probed(Report):
+    """A probe's verdict: after as many results of one kind in a row as its thresholds want, once for each change.
+
+    A startup or liveness probe that succeeds is told once, as the first verdict; one that fails is told each time.
+    """
+
+    id: ContainerId
+    probe: ProbeKind
+    success: bool
+    message: str = ""
+
+
+class HookDone(Report):
+    """failure: of a hook that could not be run, failed, or took longer than it was given."""
+
+    id: ContainerId
+    hook: HookKind
+    failure: Failure | None = None
+
+
+class Resized(Report):
+    """The answer to Resize. failure: the kernel or the driver refused; limits are as they were."""
+
+    generation: int
+    failure: Failure | None = None
+
+
+class PredecessorGone(Report):
+    """Nothing is left of the pod whose place this one takes: let it go."""
+
+
 Event = Request | Report
 
 
@@ -211,6 +263,33 @@ class WatchSandbox(Inside):
 
 class WatchContainer(Inside):
     id: ContainerId
+
+
+class RunProbes(Inside):
+    """Probe a running container until it ends, by the probes of its spec. Probing waits while the pod is frozen.
+
+    started: the startup probe has succeeded before. ready: the last verdict of the readiness probe.
+    """
+
+    id: ContainerId
+    name: str
+    started: bool
+    ready: bool
+
+
+class RunHook(Inside):
+    """limit_s: when it is given up, and counts as failed; None: not before the container ends."""
+
+    id: ContainerId
+    name: str
+    hook: HookKind
+    limit_s: float | None = None
+
+
+class Resize(Inside):
+    """Make the limits of the pod and of its live members those that its manifest says now."""
+
+    generation: int
 
 
 class Freeze(Inside):

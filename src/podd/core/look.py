@@ -5,6 +5,22 @@ from __future__ import annotations
 from podd.core import container, sandbox
 from podd.core.restart import wants_restart
 from podd.core.state import Member, PodState
+from podd.model.pod import Container
+
+
+def spec_of(state: PodState, name: str) -> Container:
+    """The manifest's part for one container of the pod, of whatever kind."""
+    if name in state.ephemeral:
+        return state.ephemeral[name].container
+    spec = state.pod.spec
+    return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
+
+
+def is_prepared(state: PodState) -> bool:
+    """It waits for nothing but the end of the pod whose place it takes."""
+    if state.replaces is None or not isinstance(state.sandbox, sandbox.Ready):
+        return False
+    return all(isinstance(m.instance, container.Created) for m in state.members.values())
 
 
 def next_wake(state: PodState) -> int | None:

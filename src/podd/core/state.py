@@ -9,7 +9,7 @@ from podd.core.events import Failure
 from podd.core.restart import Backoff
 from podd.driver.contract import Exit
 from podd.model.ids import ContainerId, PodUid
-from podd.model.pod import Pod
+from podd.model.pod import Container, Pod
 from podd.model.value import Value
 
 RECORD_VERSION = 1
@@ -50,6 +50,13 @@ class Member(Value):
     last: Ended | None = None
 
 
+class Ephemeral(Value):
+    """A container that was added to a running pod. target: the member whose processes it sees; "" for none."""
+
+    container: Container
+    target: str = ""
+
+
 class FailedStart(Value):
     """A start of the whole pod that was undone. culprit: the member that could not be made; "" for the pod's own parts.
 
@@ -87,7 +94,12 @@ class PodState(Value):
     recovering: bool = False
     backoff: Backoff = Backoff()  # of sandboxes that were lost
     lost_at_ns: int | None = None
-    members: dict[str, Member] = {}
+    members: dict[str, Member] = {}  # init containers, regular ones and ephemeral ones, in this order
+    ephemeral: dict[str, Ephemeral] = {}
+    replaces: PodUid | None = None
+    """It takes the place of that pod: it is prepared, and held until nothing is left of the other."""
+    generation: int = 1  # of the manifest: one more with each change of its spec
+    resized: int = 1  # the generation whose limits the kernel has
     failed_start: FailedStart | None = None
     freezer: Literal["thawed", "freezing", "frozen", "thawing"] = "thawed"
     started_at_ns: int | None = None  # when podd first set out to start it
@@ -98,12 +110,13 @@ class PodState(Value):
     version: int = RECORD_VERSION
 
 
-def new(uid: PodUid, pod: Pod, driver: str, now_ns: int) -> PodState:
-    """A pod that was just accepted and is to run."""
+def new(uid: PodUid, pod: Pod, driver: str, now_ns: int, replaces: PodUid | None = None) -> PodState:
+    """A pod that was just accepted and is to run; replaces: once that one is gone."""
     return PodState(
         uid=uid,
         pod=pod,
         driver=driver,
         created_at_ns=now_ns,
-        members={c.name: Member() for c in pod.spec.containers},
+        replaces=replaces,
+        members={c.name: Member() for c in (*pod.spec.init_containers, *pod.spec.containers)},
     )

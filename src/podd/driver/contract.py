@@ -75,7 +75,11 @@ class Mount(Value):
     host_path: str  # absolute; exists when create_container is called; a symbolic link is followed on the host
     container_path: str  # absolute inside the container; missing parts are made inside its root, never outside
     read_only: bool = False
+    recursive_read_only: bool = False  # the mounts below it too
     propagation: Propagation = "private"
+    sub_path: str = ""
+    """Below host_path, the only part that is mounted: opened without ever leaving it, whatever links lie in it, and
+    made as a directory where it is missing."""
 
 
 class Security(Value):
@@ -116,6 +120,7 @@ class ContainerConfig(Value):
     log_max_bytes: int = 10 * 1024 * 1024
     log_max_files: int = 5
     oom_score_adj: int | None = None
+    pid_target: ContainerId | None = None  # share the process namespace of this one, which runs, instead of its own
 
 
 # ---- what a driver reports -------------------------------------------------------------------------------------------
@@ -230,6 +235,8 @@ class Capabilities(Value):
     pause: bool = False
     stats: bool = False
     resize: bool = False
+    connect: bool = False  # podd can open sockets in the sandbox's network
+    pid_target: bool = False  # one container can join the process namespace of another
     images: bool = False  # can run image references, not rootfs: only
     rootfs_directory: bool = False
     network: bool = False  # gives pods addresses
@@ -371,6 +378,31 @@ class CanPause(Protocol):
         ...
 
     async def resume(self, sandbox: Handle) -> None: ...
+
+
+@runtime_checkable
+class CanConnect(Protocol):
+    """Reach what listens in a sandbox, with no program in it: for probes, hooks and forwarded ports."""
+
+    async def open_socket(self, sandbox: Handle, family: int, kind: int) -> int:
+        """A new socket (AF_*, SOCK_*, as socket.socket takes them) of the sandbox's network namespace.
+
+        Non-blocking, not inherited, not connected; the caller owns it.
+        """
+        ...
+
+
+@runtime_checkable
+class CanResize(Protocol):
+    """Change limits of what runs, without a restart. Returns what the kernel then says.
+
+    A limit that is None is lifted. Raises Conflict: the kernel refuses it now, as memory below what is in use; the
+    limits are then as they were.
+    """
+
+    async def resize_sandbox(self, sandbox: Handle, limits: Limits) -> Limits: ...
+
+    async def resize_container(self, sandbox: Handle, container: Handle, limits: Limits) -> Limits: ...
 
 
 class Usage(Value):

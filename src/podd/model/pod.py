@@ -22,6 +22,10 @@ Quantity = Annotated[str, msgspec.Meta(title="Quantity")]
 """An amount as written, "250m" or "1.5Gi"; a manifest may also write it as a number."""
 
 
+IntOrString = Annotated[str, msgspec.Meta(title="IntOrString")]
+"""A number, or a name, of a port: kept as text, so that only digits mean a number."""
+
+
 ROOTFS = "rootfs:"
 """How an image begins that is a directory of the host."""
 
@@ -34,15 +38,153 @@ class Struct(Value, rename="camel", omit_defaults=True, forbid_unknown_fields=Tr
     """Base of all manifest objects."""
 
 
+# ---- values from elsewhere -------------------------------------------------------------------------------------------
+
+
+class ObjectFieldSelector(Struct):
+    field_path: str
+    api_version: str = "v1"
+
+
+class ResourceFieldSelector(Struct):
+    resource: str
+    container_name: str = ""
+    divisor: Quantity = "0"
+
+
+class ConfigMapKeySelector(Struct):
+    key: str
+    name: str = ""
+    optional: bool = False
+
+
+class SecretKeySelector(Struct):
+    key: str
+    name: str = ""
+    optional: bool = False
+
+
+class EnvVarSource(Struct):
+    """Exactly one is given."""
+
+    field_ref: ObjectFieldSelector | None = None
+    resource_field_ref: ResourceFieldSelector | None = None
+    config_map_key_ref: ConfigMapKeySelector | None = None
+    secret_key_ref: SecretKeySelector | None = None
+
+
 class EnvVar(Struct):
     name: str
     value: str = ""
+    value_from: EnvVarSource | None = None
+
+
+class ConfigMapEnvSource(Struct):
+    name: str = ""
+    optional: bool = False
+
+
+class SecretEnvSource(Struct):
+    name: str = ""
+    optional: bool = False
+
+
+class EnvFromSource(Struct):
+    prefix: str = ""
+    config_map_ref: ConfigMapEnvSource | None = None
+    secret_ref: SecretEnvSource | None = None
+
+
+# ---- probes and hooks ------------------------------------------------------------------------------------------------
+
+
+class ExecAction(Struct):
+    command: tuple[str, ...] = ()
+
+
+class HTTPHeader(Struct):
+    name: str
+    value: str
+
+
+class HTTPGetAction(Struct):
+    port: IntOrString
+    path: str = ""
+    host: str = ""
+    scheme: Literal["", "HTTP", "HTTPS"] = ""
+    http_headers: tuple[HTTPHeader, ...] = ()
+
+
+class TCPSocketAction(Struct):
+    port: IntOrString
+    host: str = ""
+
+
+class GRPCAction(Struct):
+    port: int
+    service: str = ""
+
+
+class SleepAction(Struct):
+    seconds: int
+
+
+class Probe(Struct):
+    """Exactly one of exec, http_get, tcp_socket and grpc is given."""
+
+    exec: ExecAction | None = None
+    http_get: HTTPGetAction | None = None
+    tcp_socket: TCPSocketAction | None = None
+    grpc: GRPCAction | None = None
+    initial_delay_seconds: int = 0
+    timeout_seconds: int = 1
+    period_seconds: int = 10
+    success_threshold: int = 1
+    failure_threshold: int = 3
+    termination_grace_period_seconds: int | None = None
+
+
+class LifecycleHandler(Struct):
+    """Exactly one is given."""
+
+    exec: ExecAction | None = None
+    http_get: HTTPGetAction | None = None
+    tcp_socket: TCPSocketAction | None = None
+    sleep: SleepAction | None = None
+
+
+class Lifecycle(Struct):
+    post_start: LifecycleHandler | None = None
+    pre_stop: LifecycleHandler | None = None
+    stop_signal: str | None = None
+
+
+class ContainerRestartRuleOnExitCodes(Struct):
+    operator: Literal["In", "NotIn"]
+    values: tuple[int, ...] = ()
+
+
+class ContainerRestartRule(Struct):
+    action: Literal["Restart"]
+    exit_codes: ContainerRestartRuleOnExitCodes | None = None
+
+
+# ---- containers ------------------------------------------------------------------------------------------------------
 
 
 class VolumeMount(Struct):
     name: str
     mount_path: str
     read_only: bool = False
+    recursive_read_only: Literal["Disabled", "IfPossible", "Enabled"] | None = None
+    mount_propagation: Literal["None", "HostToContainer", "Bidirectional"] | None = None
+    sub_path: str = ""
+    sub_path_expr: str = ""
+
+
+class ContainerResizePolicy(Struct):
+    resource_name: str
+    restart_policy: Literal["NotRequired", "RestartContainer"]
 
 
 class ContainerPort(Struct):
@@ -106,6 +248,7 @@ class Container(Struct):
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     env: tuple[EnvVar, ...] = ()
+    env_from: tuple[EnvFromSource, ...] = ()
     working_dir: str = ""
     ports: tuple[ContainerPort, ...] = ()
     resources: ResourceRequirements = ResourceRequirements()
@@ -114,6 +257,15 @@ class Container(Struct):
     stdin_once: bool = False
     tty: bool = False
     volume_mounts: tuple[VolumeMount, ...] = ()
+    lifecycle: Lifecycle | None = None
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    resize_policy: tuple[ContainerResizePolicy, ...] = ()
+    restart_policy: RestartPolicy | None = None
+    restart_policy_rules: tuple[ContainerRestartRule, ...] = ()
+    termination_message_path: str = "/dev/termination-log"
+    termination_message_policy: Literal["File", "FallbackToLogsOnError"] = "File"
 
 
 class EmptyDirVolumeSource(Struct):
@@ -128,12 +280,79 @@ class HostPathVolumeSource(Struct):
     ] = ""
 
 
+class KeyToPath(Struct):
+    key: str
+    path: str
+    mode: int | None = None
+
+
+class ConfigMapVolumeSource(Struct):
+    name: str = ""
+    items: tuple[KeyToPath, ...] = ()
+    default_mode: int = 0o644
+    optional: bool = False
+
+
+class SecretVolumeSource(Struct):
+    secret_name: str = ""
+    items: tuple[KeyToPath, ...] = ()
+    default_mode: int = 0o644
+    optional: bool = False
+
+
+class DownwardAPIVolumeFile(Struct):
+    """Exactly one of the references is given."""
+
+    path: str
+    field_ref: ObjectFieldSelector | None = None
+    resource_field_ref: ResourceFieldSelector | None = None
+    mode: int | None = None
+
+
+class DownwardAPIVolumeSource(Struct):
+    items: tuple[DownwardAPIVolumeFile, ...] = ()
+    default_mode: int = 0o644
+
+
+class ConfigMapProjection(Struct):
+    name: str = ""
+    items: tuple[KeyToPath, ...] = ()
+    optional: bool = False
+
+
+class SecretProjection(Struct):
+    name: str = ""
+    items: tuple[KeyToPath, ...] = ()
+    optional: bool = False
+
+
+class DownwardAPIProjection(Struct):
+    items: tuple[DownwardAPIVolumeFile, ...] = ()
+
+
+class VolumeProjection(Struct):
+    """Exactly one is given."""
+
+    config_map: ConfigMapProjection | None = None
+    secret: SecretProjection | None = None
+    downward_api: DownwardAPIProjection | None = msgspec.field(default=None, name="downwardAPI")
+
+
+class ProjectedVolumeSource(Struct):
+    sources: tuple[VolumeProjection, ...] = ()
+    default_mode: int = 0o644
+
+
 class Volume(Struct):
     """One of the sources must be given."""
 
     name: str
     empty_dir: EmptyDirVolumeSource | None = None
     host_path: HostPathVolumeSource | None = None
+    config_map: ConfigMapVolumeSource | None = None
+    secret: SecretVolumeSource | None = None
+    downward_api: DownwardAPIVolumeSource | None = msgspec.field(default=None, name="downwardAPI")
+    projected: ProjectedVolumeSource | None = None
 
 
 class PodOS(Struct):
@@ -142,9 +361,11 @@ class PodOS(Struct):
 
 class PodSpec(Struct):
     containers: tuple[Container, ...]
+    init_containers: tuple[Container, ...] = ()
     volumes: tuple[Volume, ...] = ()
     restart_policy: RestartPolicy = "Always"
     termination_grace_period_seconds: int = 30
+    active_deadline_seconds: int | None = None
     hostname: str = ""
     host_network: bool = False
     host_ipc: bool = msgspec.field(default=False, name="hostIPC")

@@ -187,6 +187,6 @@ def _wanted(kind: inspect.Type) -> str:
             return "a whole number"
         case inspect.BoolType():
             return "true or false"
-        case inspect.Metadata():
-            return "a quantity"
+        case inspect.Metadata(extra_json_schema=extra):
+            return "a quantity" if (extra or {}).get("title") == "Quantity" else "a number or a name"
     return "a string"
