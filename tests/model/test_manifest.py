@@ -96,7 +96,7 @@ def test_problems_of_all_documents_are_told_with_their_places() -> None:
             command: [sleep, 1]
             env:
             - {name: COUNTRY, value: no}
-            livenessProbe: {exec: {command: [x]}}
+            volumeDevices: [{name: x}]
             resources: {limits: {memory: 400m}}
           nodeSelector: {disk: fast}
         ---
@@ -114,7 +114,8 @@ def test_problems_of_all_documents_are_told_with_their_places() -> None:
         "pod.yaml:6:3: metadata.restartPolicy: unknown field; did you mean spec.restartPolicy?",
         'pod.yaml:11:22: spec.containers[0].command[1]: a string is wanted, and 1 is a number; quote it: "1"',
         'pod.yaml:13:30: spec.containers[0].env[0].value: a string is wanted, and no is a boolean; quote it: "no"',
-        "pod.yaml:14:5: spec.containers[0].livenessProbe: podd does not probe yet",
+        "pod.yaml:14:5: spec.containers[0].volumeDevices: podd attaches no block devices; mount the device by a "
+        "hostPath volume",
         "pod.yaml:15:34: spec.containers[0].resources.limits.memory: 400m is 400 thousandths; did you mean 400M or "
         "400Mi?",
         'pod.yaml:19:7: kind: podd does not run "Deployment"; write its template (metadata and spec) as a Pod',
@@ -215,8 +216,8 @@ def test_what_rests_on_something_unreadable_is_not_told() -> None:
     mounts = "name: main, volumeMounts: [{name: data, mountPath: /data}],"
     text = GOOD.replace("name: main,", mounts).replace("spec: {", "spec: {volumes: [{name: 5, emptyDir: {}}], ")
     assert len(refused(text)) == 1
-    text = GOOD.replace("spec: {", "spec: {volumes: [{name: data, configMap: {name: x}}], ")
-    assert refused(text) == ["pod.yaml:4:31: spec.volumes[0].configMap: podd does not read ConfigMaps yet"]
+    text = GOOD.replace("spec: {", "spec: {volumes: [{name: data, image: {reference: x}}], ")
+    assert refused(text) == ["pod.yaml:4:31: spec.volumes[0].image: podd does not mount images yet"]
 
 
 def test_no_pod_at_all() -> None:

@@ -22,8 +22,8 @@ Quantity = Annotated[str, msgspec.Meta(title="Quantity")]
 """An amount as written, "250m" or "1.5Gi"; a manifest may also write it as a number."""
 
 
-IntOrString = Annotated[str, msgspec.Meta(title="IntOrString")]
-"""A number, or a name, of a port: kept as text, so that only digits mean a number."""
+IntOrString = Annotated[int | str, msgspec.Meta(title="IntOrString")]
+"""The number of a port, or the name of one."""
 
 
 ROOTFS = "rootfs:"

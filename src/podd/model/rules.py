@@ -166,8 +166,8 @@ def _port(rules: Rules, at: Path, port: ContainerPort, host_network: bool) -> No
 def _volume(rules: Rules, at: Path, volume: Volume) -> None:
     if not is_dns_label(volume.name):
         rules.error((*at, "name"), f'"{volume.name}" is not an RFC 1123 label', _LABEL_TEXT)
-    sources = [source for source in (volume.empty_dir, volume.host_path) if source is not None]
-    if len(sources) != 1:
+    sources = (volume.empty_dir, volume.host_path, volume.config_map, volume.secret)
+    if sum(source is not None for source in (*sources, volume.downward_api, volume.projected)) != 1:
         rules.error(at, "a volume has exactly one source", "give emptyDir or hostPath")
     if volume.host_path is not None:
         _absolute(rules, (*at, "hostPath", "path"), volume.host_path.path)

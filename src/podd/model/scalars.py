@@ -69,17 +69,17 @@ def _quantity(node: Scalar, _: inspect.Type) -> str:
     return node.text
 
 
-def _text_or_number(node: Scalar, kind: inspect.Type) -> str:
+def _text_or_number(node: Scalar, kind: inspect.Type) -> int | str:
     """A quantity, or a port: see `podd.model.pod`."""
     assert isinstance(kind, inspect.Metadata)
     title = (kind.extra_json_schema or {}).get("title")
     return _int_or_string(node, kind) if title == "IntOrString" else _quantity(node, kind)
 
 
-def _int_or_string(node: Scalar, kind: inspect.Type) -> str:
-    """Digits mean a number, so a string of digits, which is neither a number nor the name of a port, is refused."""
+def _int_or_string(node: Scalar, kind: inspect.Type) -> int | str:
+    """A string of digits is neither a number nor the name of a port."""
     if meaning(node) != "str":
-        return str(_integer(node, kind))
+        return _integer(node, kind)
     if meaning(Scalar(node.place, node.text, plain=True)) == "int":
         raise Unfit(f'"{node.text}" is a string, and no name of a port', "remove the quotes")
     return _string(node, kind)
