@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from fractions import Fraction
 
+from podd.model import annotations as own_annotations
 from podd.model import quantity, security_rules
 from podd.model.fields import RESOURCES, Treatment
 from podd.model.ids import is_dns_label, is_dns_subdomain
@@ -43,6 +44,7 @@ def check(rules: Rules, pod: Pod) -> None:
     _metadata(rules, pod.metadata)
     _spec(rules, pod.spec)
     security_rules.check(rules, pod)
+    own_annotations.check(rules, pod)
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
