@@ -258,12 +258,22 @@ class Pod:
         return child
 
 
-def volume(source: str | Path, target: str, *, read_only: bool = False, propagation: str = "private") -> MountPlan:
+def volume(
+    source: str | Path,
+    target: str,
+    *,
+    read_only: bool = False,
+    recursive: bool = False,
+    propagation: str = "private",
+    sub_path: str = "",
+) -> MountPlan:
     plan = {
         "host_path": str(source),
         "container_path": target,
         "read_only": read_only,
+        "recursive_read_only": recursive,
         "propagation": propagation,
+        "sub_path": sub_path,
     }
     return cast(MountPlan, plan)
 

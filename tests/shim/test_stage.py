@@ -8,6 +8,7 @@ import os
 import resource
 import select
 import signal
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -244,6 +245,55 @@ def test_volume_of_a_file_and_a_read_only_one(pod: Pod, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "content\nmore\n"
     assert "Read-only" in run.output
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_read_only_covers_what_is_mounted_below_where_it_is_asked_for(
+    pod: Pod, tmp_path: Path, recursive: bool
+) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    mount("tmpfs", str(inner), "tmpfs", MountFlag.NONE)
+    try:
+        mounts = [volume(tmp_path, "/ro", read_only=True, recursive=recursive)]
+        run = pod.sh("touch /ro/outer; touch /ro/inner/made", mounts=mounts)
+        assert not (tmp_path / "outer").exists()
+        assert (inner / "made").exists() != recursive
+        assert run.output.count("Read-only") == 1 + recursive
+    finally:
+        umount2(str(inner), UmountFlag.DETACH)
+
+
+def test_sub_path_mounts_that_part_alone(pod: Pod, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "file").write_text("inside\n")
+    (tmp_path / "within").symlink_to("sub")
+    mounts = [
+        volume(tmp_path, "/dir", sub_path="sub"),
+        volume(tmp_path, "/file", sub_path="sub/file", read_only=True),
+        volume(tmp_path, "/linked", sub_path="within/file"),
+    ]
+    run = pod.sh("ls /dir; cat /file /linked; echo x > /file; mount | grep -c ' /file '", mounts=mounts)
+    assert run.lines[:3] == ["file", "inside", "inside"]
+    assert "Read-only" in run.output
+    assert (tmp_path / "sub" / "file").read_text() == "inside\n"
+
+
+def test_missing_sub_path_is_made_as_the_volume_is(pod: Pod, tmp_path: Path) -> None:
+    shared = tmp_path / "volume"
+    shared.mkdir()
+    (shared / "there").mkdir()
+    os.chown(shared, 0, 4711)
+    shared.chmod(0o2777)
+    mounts = [volume(shared, "/a", sub_path="new/deep"), volume(shared, "/b", sub_path="there/more")]
+    assert pod.sh("touch /a/made /b/made", mounts=mounts).status == 0
+    assert sorted(str(path.relative_to(shared)) for path in shared.rglob("made")) == [
+        "new/deep/made",
+        "there/more/made",
+    ]
+    for name in ("new", "new/deep"):
+        found = (shared / name).stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o2777, 0, 4711)
 
 
 def test_missing_volume_is_refused(pod: Pod, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from podd.linux import capabilities
 from podd.linux.cgroup import Layout
 from podd.linux.syscalls import CapabilitySets, CloneFlag, MountFlag, Prctl, capget, capset, mount, prctl, unshare
 from podd.shim.plan import MountPlan
+from podd.shim.subpath import open_below
 from staging import Pod, Run, host_programs, in_child, mounts_below, tree, volume
 
 pytestmark = pytest.mark.root
@@ -461,6 +462,86 @@ def test_set_user_id_does_not_work_on_volumes_nor_with_no_new_privileges(pod: Po
     assert run.status_lines["Uid"].split()[1] == "0", "set-user-id does not work at all: this test shows nothing"
     run = pod.sh(copy.format(""), mounts=mounts, no_new_privileges=True)
     assert run.status_lines["Uid"].split()[1] == "1234"
+
+
+@pytest.mark.parametrize("target", ["{host}", "../host", "inside/../../host", "/proc/self/root{host}", "chain"])
+@pytest.mark.parametrize("below", ["", "/directory", "/file", "/new"])
+def test_sub_path_through_a_symbolic_link_of_the_volume(
+    pod: Pod, host: Path, tmp_path: Path, target: str, below: str
+) -> None:
+    """CVE-2017-1002101: the kubelet mounted, and made directories in, what a link in the volume led to."""
+    shared = tmp_path / "volume"
+    (shared / "inside").mkdir(parents=True)
+    (shared / "chain").symlink_to(host)
+    (shared / "link").symlink_to(target.format(host=host))
+    before = tree(host)
+    run = pod.sh("ls /vol; cat /vol; touch /vol/made", mounts=[volume(shared, "/vol", sub_path=f"link{below}")])
+    assert (run.kind, run.output) == ("Invalid", "")
+    assert "leads out of the volume" in run.error
+    assert tree(host) == before
+
+
+@pytest.mark.parametrize("path", ["../host", "..", "inside/../../host", "{host}"])
+def test_sub_path_that_says_itself_that_it_leads_out(pod: Pod, host: Path, tmp_path: Path, path: str) -> None:
+    shared = tmp_path / "volume"
+    (shared / "inside").mkdir(parents=True)
+    run = pod.sh("ls /vol", mounts=[volume(shared, "/vol", sub_path=path.format(host=host))])
+    assert (run.kind, run.output) == ("Invalid", "")
+
+
+def test_sub_path_that_is_a_dangling_link_makes_nothing_outside(pod: Pod, host: Path, tmp_path: Path) -> None:
+    shared = tmp_path / "volume"
+    shared.mkdir()
+    (shared / "within").symlink_to("nothing")
+    (shared / "out").symlink_to(host / "new")
+    for name in ("within", "within/below", "out", "out/below"):
+        assert pod.sh("true", mounts=[volume(shared, "/vol", sub_path=name)]).kind == "Invalid"
+    assert sorted(os.listdir(shared)) == ["out", "within"]
+    assert not (host / "new").exists()
+
+
+def test_sub_path_swapped_for_a_link_at_every_moment(host: Path, tmp_path: Path) -> None:
+    """CVE-2021-25741, CVE-2021-30465: another container swaps what was checked, before it is mounted."""
+    shared = tmp_path / "volume"
+    (shared / "a" / "directory").mkdir(parents=True)
+    (shared / "link").symlink_to(host)
+    script = (
+        "import ctypes, sys\nlibc = ctypes.CDLL(None)\nprint(flush=True)\n"
+        "while True: libc.renameat2(-100, b'a', -100, b'link', 2)"
+    )
+    swapper = subprocess.Popen([sys.executable, "-c", script], cwd=shared, stdout=subprocess.PIPE)
+    try:
+        assert swapper.stdout is not None
+        swapper.stdout.readline()
+        outside = {os.stat(host).st_ino, os.stat(host / "directory").st_ino}
+        whole = os.open(shared, os.O_PATH)
+        opened, refused = 0, 0
+        while min(opened, refused) < 50:
+            try:
+                fd = open_below(whole, ("a", "a/directory", "a/new/deep")[(opened + refused) % 3])
+            except (Invalid, OSError):
+                refused += 1
+            else:
+                assert os.fstat(fd).st_ino not in outside
+                os.close(fd)
+                opened += 1
+        os.close(whole)
+    finally:
+        swapper.kill()
+        swapper.communicate()
+    assert sorted(os.listdir(host)) == ["directory", "file"]
+
+
+def test_sub_path_swapped_after_it_was_opened_is_not_what_is_mounted(pod: Pod, host: Path, tmp_path: Path) -> None:
+    """The held container has its mounts; what the volume's names lead to later does not matter."""
+    shared = tmp_path / "volume"
+    (shared / "sub").mkdir(parents=True)
+    (shared / "sub" / "mine").touch()
+    child = pod.hold(["/bin/ls", "/vol"], mounts=[volume(shared, "/vol", sub_path="sub")])
+    (shared / "sub").rename(shared / "old")
+    (shared / "sub").symlink_to(host)
+    child.release()
+    assert child.read_output() == "mine\n"
 
 
 # ---- seccomp ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 from podd.errors import Conflict, Invalid, NotFound, PoddError
 from podd.shim.plan import ContainerPlan
 from podd.testing.shim import Client, read_log
+from staging import volume
 
 from .conftest import CGROUP, TestPod
 
@@ -139,7 +140,7 @@ def test_sandbox_that_cannot_be_made_leaves_nothing(pods: Pods, tmp_path: Path, 
 
 
 def test_held_container_is_reported_and_has_run_nothing(pod: TestPod, tmp_path: Path) -> None:
-    mount = {"host_path": str(tmp_path), "container_path": "/mnt", "read_only": False, "propagation": "private"}
+    mount = volume(tmp_path, "/mnt")
     plan = pod.sh("a", "echo ran > /mnt/ran", mounts=[mount], limits={"memory_bytes": 32 << 20, "pids": 20})
     (report,) = pod.create(plan)
     pid = report["pid"]
@@ -207,7 +208,7 @@ def test_execve_that_fails_is_an_error_of_the_start(pod: TestPod, tmp_path: Path
     program = tmp_path / "program"
     program.write_bytes(Path("/bin/true").read_bytes())
     program.chmod(0o755)
-    mount = {"host_path": str(tmp_path), "container_path": "/mnt", "read_only": False, "propagation": "private"}
+    mount = volume(tmp_path, "/mnt")
     bad, good = pod.container("bad", "/mnt/program", mounts=[mount]), pod.sh("good", "exit 0")
     pod.client.call("subscribe")
     pod.create(bad, good)

@@ -106,7 +106,9 @@ def container_plan(config: ContainerConfig, section: Section) -> ContainerPlan:
                 host_path=mount.host_path,
                 container_path=mount.container_path,
                 read_only=mount.read_only,
+                recursive_read_only=mount.recursive_read_only,
                 propagation=mount.propagation,
+                sub_path=mount.sub_path,
             )
             for mount in config.mounts
         ],
@@ -208,7 +210,9 @@ def _refuse_nul(config: ContainerConfig) -> None:
         "env": [part for pair in config.env for part in pair],
         "workingDir": [config.working_dir],
         "image": [config.image],
-        "volumeMounts": [path for mount in config.mounts for path in (mount.host_path, mount.container_path)],
+        "volumeMounts": [
+            path for mount in config.mounts for path in (mount.host_path, mount.container_path, mount.sub_path)
+        ],
     }
     for field, values in texts.items():
         if any("\0" in value for value in values):

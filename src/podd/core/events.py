@@ -16,7 +16,6 @@ from podd.model.ids import ContainerId, SandboxId
 from podd.model.pod import Container, Pod
 from podd.model.value import Value
 
-
 ProbeKind = Literal["startup", "liveness", "readiness"]
 HookKind = Literal["postStart", "preStop"]
 

@@ -92,7 +92,9 @@ class MountPlan(TypedDict):
     host_path: str
     container_path: str
     read_only: bool
+    recursive_read_only: bool  # with read_only: what is mounted below it too
     propagation: Literal["private", "host-to-container", "bidirectional"]
+    sub_path: str  # "" for the whole; else what lies there below host_path: see podd.shim.subpath
 
 
 class ContainerPlan(TypedDict):

@@ -36,6 +36,7 @@ from podd.linux.syscalls import (
 from podd.linux.terminal import Terminal, open_terminal
 from podd.shim.failure import doing
 from podd.shim.plan import ContainerPlan, MountPlan, SandboxPlan
+from podd.shim.subpath import open_below
 
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 """What a container's /dev has, and the numbers that the host's node must have. Source: the kernel's devices.txt."""
@@ -247,24 +248,30 @@ def _pod_files(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
 def _volume(volume: MountPlan, *, privileged: bool) -> Source:
     if posixpath.normpath(f"/{volume['container_path']}") in ("/", "//"):
         raise Invalid("volume mount /: it would cover the root", remedy="choose another mountPath")
-    tree = mounts.bind(volume["host_path"])
+    source = _volume_source(volume)
+    tree = mounts.bind_fd(source, recursive=True)
     if volume["propagation"] != "private":
-        _must_propagate(volume)
+        _must_propagate(volume, source)
     mode = os.fstat(tree).st_mode
-    attributes = MountAttr.RDONLY if volume["read_only"] else MountAttr.NONE
+    attributes = MountAttr.NONE
     if not privileged:
         attributes |= MountAttr.NOSUID
         if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):  # a device that is asked for by name may be used
             attributes |= MountAttr.NODEV
     mounts.restrict(tree, attributes, propagation=PROPAGATION[volume["propagation"]])
+    if volume["read_only"]:
+        mounts.restrict(tree, MountAttr.RDONLY, recursive=volume["recursive_read_only"])
     return Source(tree, volume["container_path"], directory=stat.S_ISDIR(mode), symlinks=True)
 
 
-def _must_propagate(volume: MountPlan) -> None:
+def _volume_source(volume: MountPlan) -> int:
+    whole = os.open(volume["host_path"], os.O_PATH | os.O_CLOEXEC)
+    return open_below(whole, volume["sub_path"]) if volume["sub_path"] else whole
+
+
+def _must_propagate(volume: MountPlan, source: int) -> None:
     """Refuse what would propagate nothing, as the kubelet's runtimes do. Raises Invalid."""
-    fd = os.open(volume["host_path"], os.O_PATH | os.O_CLOEXEC)
-    groups = mounts.peer_groups(fd)
-    os.close(fd)
+    groups = mounts.peer_groups(source)
     needed = ("shared",) if volume["propagation"] == "bidirectional" else ("shared", "master")
     if not any(group.startswith(needed) for group in groups):
         raise Invalid(
