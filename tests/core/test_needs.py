@@ -8,6 +8,16 @@ from msgspec.structs import replace
 from podd.core import needs
 from podd.driver.contract import Capabilities
 from podd.errors import Unsupported
+from podd.model.pod import (
+    ExecAction,
+    GRPCAction,
+    HTTPGetAction,
+    Lifecycle,
+    LifecycleHandler,
+    Probe,
+    SleepAction,
+    TCPSocketAction,
+)
 from world import make_pod
 
 PLAIN = Capabilities(held_start=True, shared_uts=True, pid_pod=False, pid_node=False, rootfs_directory=True)
@@ -36,6 +46,51 @@ def test_an_image_reference_needs_a_driver_with_images() -> None:
     pod = replace(pod, spec=replace(pod.spec, containers=(pod.spec.containers[0], b)))
     with pytest.raises(Unsupported, match=r"spec.containers\[1\].image: needs capability images; .* no driver here"):
         needs.check(pod, "plain", {"plain": PLAIN})
+
+
+@pytest.mark.parametrize(
+    ("handler", "field", "capability"),
+    [
+        ({"readiness_probe": Probe(exec=ExecAction(command=("true",)))}, "readinessProbe.exec", "exec"),
+        ({"liveness_probe": Probe(http_get=HTTPGetAction(port=80))}, "livenessProbe.httpGet", "connect"),
+        ({"startup_probe": Probe(tcp_socket=TCPSocketAction(port=80))}, "startupProbe.tcpSocket", "connect"),
+        ({"startup_probe": Probe(grpc=GRPCAction(port=80))}, "startupProbe.grpc", "connect"),
+        (
+            {"lifecycle": Lifecycle(pre_stop=LifecycleHandler(exec=ExecAction(command=("true",))))},
+            "lifecycle.preStop.exec",
+            "exec",
+        ),
+        (
+            {"lifecycle": Lifecycle(post_start=LifecycleHandler(http_get=HTTPGetAction(port=80)))},
+            "lifecycle.postStart.httpGet",
+            "connect",
+        ),
+    ],
+)
+def test_what_reaches_into_a_container_needs_a_driver_that_can(
+    handler: dict[str, Probe | Lifecycle], field: str, capability: str
+) -> None:
+    pod = make_pod("a", "b")
+    member = replace(pod.spec.containers[1], **handler)
+    regular = replace(pod, spec=replace(pod.spec, containers=(pod.spec.containers[0], member)))
+    sidecar = replace(
+        pod, spec=replace(pod.spec, init_containers=(replace(member, name="i", restart_policy="Always"),))
+    )
+    able = replace(FULL, exec=True, connect=True)
+    for probed, at in ((regular, "containers[1]"), (sidecar, "initContainers[0]")):
+        with pytest.raises(Unsupported) as refused:
+            needs.check(probed, "full", {"full": FULL, "able": able})
+        expected = f"spec.{at}.{field}: needs capability {capability}; driver full lacks it"
+        assert str(refused.value) == f"{expected}; set spec.runtimeClassName: able"
+        needs.check(probed, "able", {"able": able})
+
+
+def test_a_hook_that_sleeps_needs_nothing() -> None:
+    pod = make_pod("a")
+    sleeps = replace(
+        pod.spec.containers[0], lifecycle=Lifecycle(pre_stop=LifecycleHandler(sleep=SleepAction(seconds=1)))
+    )
+    needs.check(replace(pod, spec=replace(pod.spec, containers=(sleeps,))), "plain", {"plain": PLAIN})
 
 
 def test_a_plain_pod_needs_nothing_special() -> None:

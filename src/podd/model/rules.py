@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from podd.model import annotations as own_annotations
-from podd.model import quantity, security_rules
+from podd.model import handler_rules, quantity, security_rules
 from podd.model.fields import RESOURCES, Treatment
 from podd.model.ids import is_dns_label, is_dns_subdomain
 from podd.model.pod import (
@@ -44,6 +44,7 @@ def check(rules: Rules, pod: Pod) -> None:
     _metadata(rules, pod.metadata)
     _spec(rules, pod.spec)
     security_rules.check(rules, pod)
+    handler_rules.check(rules, pod)
     own_annotations.check(rules, pod)
 
 
