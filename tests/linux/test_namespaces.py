@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from podd.linux import namespaces
-from podd.linux.syscalls import CloneFlag, unshare
+from podd.linux.syscalls import CloneFlag, setns, unshare
 from staging import in_child
 
 pytestmark = pytest.mark.root
@@ -108,3 +109,49 @@ def test_fork_that_fails_leaves_the_caller_where_it_was() -> None:
 def test_flags() -> None:
     assert namespaces.flags(()) == 0
     assert namespaces.flags(("net", "uts")) == CloneFlag.NET | CloneFlag.UTS
+
+
+def test_a_socket_is_opened_in_a_namespace_and_its_thread_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the kernel does not let it at first."""
+    target = str(tmp_path / "net")
+    pin_a_network(target)
+    own, refusals = inode("net"), [2]
+
+    def join(fd: int, flags: CloneFlag) -> None:
+        if os.fstat(fd).st_ino == own and refusals[0]:
+            refusals[0] -= 1
+            raise OSError(errno.ENOMEM, "no memory")
+        setns(fd, flags)
+
+    monkeypatch.setattr(namespaces, "setns", join)
+    opened = namespaces.open_socket(target, socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        assert not os.get_blocking(opened)
+        assert not os.get_inheritable(opened)
+    finally:
+        os.close(opened)
+        namespaces.unpin(target)
+    assert refusals == [0]
+    assert os.stat("/proc/thread-self/ns/net").st_ino == own
+
+
+def test_a_socket_that_cannot_be_leaves_the_thread_where_it_was(tmp_path: Path) -> None:
+    target = str(tmp_path / "net")
+    pin_a_network(target)
+    own = inode("net")
+    try:
+        with pytest.raises(OSError, match="Invalid argument"):
+            namespaces.open_socket(target, socket.AF_INET, 77)
+    finally:
+        namespaces.unpin(target)
+    assert os.stat("/proc/thread-self/ns/net").st_ino == own
+
+
+def pin_a_network(target: str) -> None:
+    def make() -> None:
+        unshare(CloneFlag.NET)
+        namespaces.pin("net", target)
+
+    assert in_child(make) == 0

@@ -61,6 +61,7 @@ class SetnsDriver:
         attach=True,
         pause=True,
         stats=True,
+        connect=True,
         rootfs_directory=True,
         outlives_podd=True,
     )
@@ -126,6 +127,7 @@ class SetnsDriver:
             pid=report["shim_pid"],
             starttime_ticks=report["starttime_ticks"],
             boot_id=report["boot_id"],
+            net=config.namespaces.net if config.namespaces.net == "node" else "pod",
         )
         return SandboxCreated(
             handle=handles.make(self.name, config.id, state),
@@ -284,6 +286,11 @@ class SetnsDriver:
         link = await self._in_hand.link(handles.container_state(container).sandbox)
         _, fds = await link.call("attach", {"container": container.id, "stdin": stdin})
         return fds.take()[0]
+
+    # ---- connect -----------------------------------------------------------------------------------------------------
+
+    async def open_socket(self, sandbox: Handle, family: int, kind: int) -> int:
+        return await anyio.to_thread.run_sync(host.open_socket, sandbox, family, kind)
 
     # ---- pause, stats, inspect ---------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -18,13 +18,17 @@ S = TypeVar("S", bound=Value)
 
 
 class SandboxState(Value):
-    """shim: its pid, start time in ticks since boot, and boot id. cgroup: from the hierarchies' mount points."""
+    """shim: its pid, start time in ticks since boot, and boot id. cgroup: from the hierarchies' mount points.
+
+    net: whose network it has.
+    """
 
     run_dir: str  # the sandbox's own
     cgroup: str
     pid: int
     starttime_ticks: int
     boot_id: str
+    net: Literal["pod", "node"] = "pod"
 
     @property
     def shim(self) -> PidIdentity:

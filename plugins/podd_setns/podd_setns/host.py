@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Literal
 
 import msgspec
 
-from podd.driver.contract import ContainerStatus, Exit, Health, Observed, Owned
+from podd.driver.contract import ContainerStatus, Exit, Handle, Health, Observed, Owned
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Denied, NotFound, PoddError, Unavailable, Unsupported
-from podd.linux import capabilities, process
+from podd.linux import capabilities, namespaces, process
 from podd.linux.cgroup import Group, Layout, default_parent, place_supervisors, prepare_parent
 from podd.linux.process import PidIdentity, open_pidfd
 from podd.linux.syscalls import capget, filesystem_magic, fsopen
@@ -71,6 +74,7 @@ class _Process(Value):
 class _Places(Value):
     run_dir: str
     cgroup: str
+    net: Literal["pod", "node"]
     meta: dict[str, str]
 
 
@@ -88,6 +92,7 @@ class _ShimFile(Value):
             pid=self.shim.pid,
             starttime_ticks=self.shim.starttime_ticks,
             boot_id=self.shim.boot_id,
+            net=self.sandbox.net,
         )
 
 
@@ -174,10 +179,10 @@ class Host:
         try:
             if process.starttime_ticks(state["pid"]) != state["starttime_ticks"]:
                 return None
-            namespaces = process.namespaces(state["pid"])
+            found = process.namespaces(state["pid"])
         except ProcessLookupError:  # it has just ended
             return None
-        return plans.observed(namespaces, group.path, {**group.read_limits()})
+        return plans.observed(found, group.path, {**group.read_limits()})
 
     def exit_of(self, sandbox_id: str, container_id: str) -> Exit:
         """Of a container whose shim is dead. Raises NotFound: there are no remains of it."""
@@ -192,6 +197,20 @@ class Host:
         group.remove()
         remove_tree(f"{self.places.containers_dir}/{sandbox_id}/{container_id}")
         unlink(f"{self.places.sandbox_dir(sandbox_id)}/exits/{container_id}.json")
+
+
+def open_socket(sandbox: Handle, family: int, kind: int) -> int:
+    """See podd.driver.contract.CanConnect. Raises NotFound: the sandbox is gone, or is going."""
+    state = handles.sandbox_state(sandbox)
+    try:
+        if state.net == "node":
+            with socket.socket(family, kind | socket.SOCK_NONBLOCK) as opened:
+                return opened.detach()
+        return namespaces.open_socket(f"{state.run_dir}/ns/net", family, kind)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.EINVAL):  # no pin, or one that is taken away just now
+            raise NotFound(f"sandbox {sandbox.id}: it does not exist") from exc
+        raise Unavailable(f"sandbox {sandbox.id}: cannot open a socket: {exc.strerror}") from exc
 
 
 def _lives(shim: _Process) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import or_
@@ -20,6 +22,8 @@ FLAGS = {
     "user": CloneFlag.USER,
 }
 """From the name of a file in /proc/PID/ns to its bit."""
+
+GO_BACK_RETRY_S = 0.01
 
 
 def flags(names: Iterable[str]) -> CloneFlag:
@@ -66,6 +70,34 @@ def join(name: str, path: str) -> None:
         setns(fd, FLAGS[name])
     finally:
         os.close(fd)
+
+
+def open_socket(path: str, family: int, kind: int) -> int:
+    """A new socket of the network namespace that the file at path names: non-blocking, not inherited.
+
+    Blocks: for a worker thread, which visits that namespace alone. It does not return before it is back: whatever the
+    thread did next it would do in a foreign network.
+    """
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        join("net", path)
+        try:
+            with socket.socket(family, kind | socket.SOCK_NONBLOCK) as opened:
+                return opened.detach()
+        finally:
+            _go_back(own)
+    finally:
+        os.close(own)
+
+
+def _go_back(own: int) -> None:
+    while True:
+        try:
+            setns(own, CloneFlag.NET)
+        except OSError:  # ENOMEM, of some hundred bytes: it passes
+            time.sleep(GO_BACK_RETRY_S)
+        else:
+            return
 
 
 def fork_in_new_pid_namespace(fork: Callable[[], int] = os.fork) -> int:

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import socket
 import struct
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
-from podd.driver.contract import CanAttach, CanExec, CanInspect, CanPause, CanStats, CgroupNode, ExecRequest, Limits
+from podd.driver.contract import (
+    CanAttach,
+    CanConnect,
+    CanExec,
+    CanInspect,
+    CanPause,
+    CanStats,
+    CgroupNode,
+    ExecRequest,
+    Limits,
+    NamespaceScopes,
+    SandboxCreated,
+)
 from podd.driver.plugins import missing_powers
 from podd.errors import Conflict, Invalid, NotFound
 from podd.model.ids import SandboxId
@@ -180,6 +195,72 @@ class Powers:
         await driver.pause(made.handle)
         await lab.driver.destroy_sandbox(SandboxId(made.handle.id))
 
+    # ---- connect
+
+    async def test_a_socket_is_of_the_sandbox_and_of_no_other(self: Any, lab: Lab) -> None:
+        driver = _connect_driver(lab)
+        here, elsewhere = await lab.sandbox(), await lab.sandbox()
+        with await _opened(driver, here) as server, await _opened(driver, here) as client:
+            assert client.type is socket.SOCK_STREAM
+            assert not os.get_blocking(client.fileno())
+            assert not client.get_inheritable()
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+            with contextlib.suppress(BlockingIOError):
+                client.connect(server.getsockname())
+            await anyio.wait_writable(client)
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+            if self.real_processes:
+                assert _network_of(client) == here.observed.namespaces["net"]
+                with await _opened(driver, elsewhere) as stranger:
+                    assert _network_of(stranger) == elsewhere.observed.namespaces["net"]
+        networks = {os.stat(f"/proc/self/task/{thread}/ns/net").st_ino for thread in os.listdir("/proc/self/task")}
+        assert len(networks) == 1, "a thread of podd has stayed in a sandbox's network"
+
+    async def test_a_socket_of_each_family_and_kind(self, lab: Lab) -> None:
+        driver = _connect_driver(lab)
+        made = await lab.sandbox()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                with await _opened(driver, made, family, kind) as one:
+                    assert (one.family, one.type) == (family, kind)
+
+    async def test_a_socket_of_a_sandbox_without_a_network_of_its_own(self: Any, lab: Lab) -> None:
+        driver = _connect_driver(lab)
+        needs_processes(self)
+        made = await lab.sandbox(namespaces=NamespaceScopes(net="node"))
+        with await _opened(driver, made) as one:
+            assert _network_of(one) == os.stat("/proc/self/ns/net").st_ino
+
+    async def test_a_socket_after_a_restart_of_podd(self: Any, lab: Lab) -> None:
+        made = await lab.sandbox()
+        _connect_driver(lab)
+        async with lab.away():
+            pass
+        (found,) = [one for one in await lab.driver.owned() if one.sandbox_id == made.handle.id]
+        for handle in (made.handle, found.handle):
+            assert handle is not None
+            await lab.driver.recover(handle, ())
+            with await _opened(_connect_driver(lab), msgspec.structs.replace(made, handle=handle)) as one:
+                assert not self.real_processes or _network_of(one) == made.observed.namespaces["net"]
+
+    async def test_no_socket_of_what_is_gone(self, lab: Lab) -> None:
+        driver = _connect_driver(lab)
+        made = await lab.sandbox()
+        await lab.driver.destroy_sandbox(SandboxId(made.handle.id))
+        with pytest.raises(NotFound):
+            await _opened(driver, made)
+
+    async def test_open_socket_cancelled_anywhere_leaves_no_descriptor(self, lab: Lab) -> None:
+        driver = _connect_driver(lab)
+        made = await lab.sandbox()
+
+        async def run() -> None:
+            (await _opened(driver, made)).close()
+
+        async for _ in cancelled_everywhere(run):
+            pass
+
     # ---- stats
 
     async def test_usage_counts_what_is_used(self: Any, lab: Lab) -> None:
@@ -251,6 +332,27 @@ def _attach_driver(contract: Any, lab: Lab) -> CanAttach:
     needs_processes(contract)
     assert isinstance(lab.driver, CanAttach)
     return lab.driver
+
+
+def _connect_driver(lab: Lab) -> CanConnect:
+    needs(lab, "connect")
+    assert isinstance(lab.driver, CanConnect)
+    return lab.driver
+
+
+async def _opened(
+    driver: CanConnect, made: SandboxCreated, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM
+) -> socket.socket:
+    return socket.socket(fileno=await driver.open_socket(made.handle, family, kind))
+
+
+def _network_of(one: socket.socket) -> int:
+    """The inode of its network namespace, as the kernel knows it. Source: <linux/sockios.h>, SIOCGSKNS."""
+    fd = fcntl.ioctl(one, 0x894C)
+    try:
+        return os.fstat(fd).st_ino
+    finally:
+        os.close(fd)
 
 
 def _nodes(node: CgroupNode) -> Iterator[CgroupNode]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ CAPABILITIES = Capabilities(
     exec=True,
     pause=True,
     stats=True,
+    connect=True,
     images=True,
     rootfs_directory=True,
 )
@@ -276,6 +278,16 @@ class FakeDriver:
 
     async def exec_kill(self, container: Handle, exec_id: str) -> None:
         await self._do("exec_kill", container.id, self._names(container.id), self._execs[exec_id].kill)
+
+    async def open_socket(self, sandbox: Handle, family: int, kind: int) -> int:
+        """One of the test's own network: on this host every pod has that."""
+
+        def opened() -> int:
+            self._alive(sandbox.id)
+            with socket.socket(family, kind | socket.SOCK_NONBLOCK) as made:
+                return made.detach()
+
+        return await self._do("open_socket", sandbox.id, self._pod_of(sandbox.id), opened)
 
     async def pause(self, sandbox: Handle) -> None:
         await self._do(
