@@ -41,6 +41,18 @@ def context(**fields: Any) -> tuple[Found, Found]:
     return member(securityContext=fields)
 
 
+def init(**fields: Any) -> tuple[Found, Found]:
+    return check({"initContainers": [{"name": "i", "image": "rootfs:/", "command": ["true"], **fields}]})
+
+
+def restart_rules(*rules: dict[str, Any], policy: str | None = "Never") -> tuple[Found, Found]:
+    return member(restartPolicy=policy, restartPolicyRules=list(rules))
+
+
+def codes(*values: int, operator: str = "In", action: str = "Restart") -> dict[str, Any]:
+    return {"action": action, "exitCodes": {"operator": operator, "values": values}}
+
+
 def volume(**fields: Any) -> tuple[Found, Found]:
     return check({"volumes": [{"name": "v", **fields}]})
 
@@ -102,6 +114,34 @@ GOOD = {
         {"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}},
         members=[{"resources": {"limits": {"cpu": "500m"}}}] * 2,
     ),
+    "the pod's limits hold what runs at one time": check(
+        {
+            "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "600m"}},
+            "initContainers": [
+                {"name": "i", "image": "rootfs:/", "command": ["true"], "resources": {"requests": {"cpu": "600m"}}}
+            ],
+        },
+        members=[{"resources": {"requests": {"cpu": "300m"}}}] * 2,
+    ),
+    "an init container": init(restartPolicy="OnFailure", ports=[{"containerPort": 80}]),
+    "a sidecar": init(
+        restartPolicy="Always",
+        startupProbe={"exec": {"command": ["true"]}},
+        livenessProbe={"exec": {"command": ["true"]}},
+        readinessProbe={"exec": {"command": ["true"]}},
+        lifecycle={"preStop": {"sleep": {"seconds": 1}}},
+        resizePolicy=[{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
+    ),
+    "restart rules": restart_rules(codes(0, 255), codes(42, operator="NotIn")),
+    "the most restart rules": restart_rules(*(codes(number) for number in range(20))),
+    "a deadline": check({"activeDeadlineSeconds": 1}),
+    "resize policies": member(
+        resizePolicy=[
+            {"resourceName": "cpu", "restartPolicy": "NotRequired"},
+            {"resourceName": "memory", "restartPolicy": "RestartContainer"},
+        ]
+    ),
+    "a termination message": member(terminationMessagePath="/tmp/x", terminationMessagePolicy="FallbackToLogsOnError"),
     "sysctls of the pod": check(
         {
             "securityContext": {
@@ -249,6 +289,110 @@ BAD: dict[str, tuple[tuple[Found, Found], str, str]] = {
         )
         for name in ("A", "80", "a--b", "-a", "a-", "a" * 16)
     },
+    # init containers, restarts, and what containers leave behind
+    "an init container's name": (
+        check({"initContainers": [{"name": "c0", "image": "rootfs:/", "command": ["true"]}]}),
+        f"{C0}.name",
+        '"c0" is given twice: container names are unique',
+    ),
+    "an init container's command": (
+        init(command=[]),
+        "spec.initContainers[0].command",
+        "required: a rootfs: image says nothing of what to run",
+    ),
+    "an init container's capability": (
+        init(securityContext={"capabilities": {"add": ["NOSUCH"]}}),
+        "spec.initContainers[0].securityContext.capabilities.add[0]",
+        '"NOSUCH" is not a capability',
+    ),
+    "an init container's mount": (
+        init(volumeMounts=[{"name": "x", "mountPath": "/x"}]),
+        "spec.initContainers[0].volumeMounts[0].name",
+        'there is no volume "x"',
+    ),
+    "an init container's limit": (
+        init(resources={"limits": {"cpu": "x"}}),
+        "spec.initContainers[0].resources.limits.cpu",
+        '"x" is not a quantity',
+    ),
+    "an init container's resize policy": (
+        init(resizePolicy=[{"resourceName": "cpu", "restartPolicy": "NotRequired"}]),
+        "spec.initContainers[0].resizePolicy",
+        "an init container runs to its end, and is not resized",
+    ),
+    "rules without a policy": (
+        restart_rules(codes(1), policy=None),
+        f"{C0}.restartPolicy",
+        "required with restartPolicyRules",
+    ),
+    "too many rules": (
+        restart_rules(*(codes(number) for number in range(21))),
+        f"{C0}.restartPolicyRules",
+        "has 21 rules, at most 20 are allowed",
+    ),
+    "a rule without codes": (
+        restart_rules({"action": "Restart"}),
+        f"{C0}.restartPolicyRules[0].exitCodes",
+        "required",
+    ),
+    "a rule of no code": (
+        restart_rules(codes()),
+        f"{C0}.restartPolicyRules[0].exitCodes.values",
+        "at least one exit code is required",
+    ),
+    **{
+        f"exit code {code}": (
+            restart_rules(codes(1, code)),
+            f"{C0}.restartPolicyRules[0].exitCodes.values[1]",
+            f"{code} is not between 0 and 255",
+        )
+        for code in (-1, 256)
+    },
+    "an exit code twice": (
+        restart_rules(codes(1, 2, 1)),
+        f"{C0}.restartPolicyRules[0].exitCodes.values[2]",
+        '"1" is given twice: exit codes are a set',
+    ),
+    "a rule for all": (
+        restart_rules(codes(1, action="RestartAllContainers")),
+        f"{C0}.restartPolicyRules[0].action",
+        "podd restarts the container that ended, and not yet all of its pod",
+    ),
+    "an operator": (
+        restart_rules(codes(1, operator="Equals")),
+        f"{C0}.restartPolicyRules[0].exitCodes.operator",
+        '"Equals" is not one of "In", "NotIn"',
+    ),
+    "deadline": (check({"activeDeadlineSeconds": 0}), "spec.activeDeadlineSeconds", "0 is not between 1 and"),
+    "deadline of ages": (
+        check({"activeDeadlineSeconds": 2**31}),
+        "spec.activeDeadlineSeconds",
+        "2147483648 is not between 1 and 2147483647",
+    ),
+    "resize policy": (
+        member(resizePolicy=[{"resourceName": "podd.io/pids", "restartPolicy": "NotRequired"}]),
+        f"{C0}.resizePolicy[0].resourceName",
+        '"podd.io/pids" cannot be resized',
+    ),
+    "resize policies": (
+        member(resizePolicy=[{"resourceName": "cpu", "restartPolicy": "NotRequired"}] * 2),
+        f"{C0}.resizePolicy[1].resourceName",
+        '"cpu" is given twice: a resource has one resize policy',
+    ),
+    **{
+        f"termination message at {path!r}": (
+            member(terminationMessagePath=path),
+            f"{C0}.terminationMessagePath",
+            said,
+        )
+        for path, said in {
+            "": '"" is not an absolute path',
+            "log": '"log" is not an absolute path',
+            "/x/../y": 'must not contain ".."',
+            "//.": "is the root of the container, and no file",
+            "/proc/log": "is in the container's own /proc",
+        }.items()
+    },
     # volumes
     "no source": (volume(), "spec.volumes[0]", "a volume has exactly one source"),
     "two sources": (volume(emptyDir={}, hostPath={"path": "/"}), "spec.volumes[0]", "a volume has exactly one source"),
@@ -316,6 +460,23 @@ BAD: dict[str, tuple[tuple[Found, Found], str, str]] = {
         check({"resources": {"limits": {"cpu": "1"}}}, members=[{"resources": {"limits": {"cpu": "2"}}}]),
         f"{C0}.resources.limits.cpu",
         "2 is more than the pod's limit of 1",
+    ),
+    "an init container with more than the pod": (
+        check(
+            {
+                "resources": {"limits": {"cpu": "1"}},
+                "initContainers": [
+                    {"name": "i", "image": "rootfs:/", "command": ["true"], "resources": {"limits": {"cpu": "2"}}}
+                ],
+            }
+        ),
+        "spec.initContainers[0].resources.limits.cpu",
+        "2 is more than the pod's limit of 1",
+    ),
+    "more requested than the pod's limit": (
+        check({"resources": {"limits": {"cpu": "1"}}}, members=[{"resources": {"requests": {"cpu": "600m"}}}] * 2),
+        "spec.resources.limits.cpu",
+        "1 is less than what the containers request together",
     ),
     "more requested than by the pod": (
         check({"resources": {"requests": {"cpu": "1"}}}, members=[{"resources": {"limits": {"cpu": "600m"}}}] * 2),
@@ -446,6 +607,11 @@ def test_bad(found: tuple[Found, Found], path: str, said: str) -> None:
 
 
 WARNED: dict[str, tuple[tuple[Found, Found], str, str]] = {
+    "rules that change nothing": (
+        restart_rules(codes(1), policy="Always"),
+        f"{C0}.restartPolicyRules",
+        "has no effect: with restartPolicy Always every end is a restart",
+    ),
     "a name that the host has": (
         check({"hostname": "a", "hostNetwork": True}),
         "spec.hostname",

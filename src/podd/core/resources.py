@@ -6,17 +6,16 @@ millicores, memory in bytes, podd.io/pids in processes. All quantities were chec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil
 from typing import Literal
 
 from podd.driver.contract import Limits
+from podd.model import totals
 from podd.model.pod import MAX_PIDS, PIDS, Container, PodSpec, ResourceRequirements
-from podd.model.quantity import parse
+from podd.model.totals import Amounts
 
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
-Amounts = Mapping[str, Fraction]
 
 CPU, MEMORY = "cpu", "memory"
 
@@ -31,26 +30,26 @@ _NONE = Fraction(0)
 
 def container_limits(container: Container) -> Limits:
     """What the cgroup of one member is held to."""
-    return _limits(_amounts(container.resources.limits), _requests(container.resources))
+    return _limits(totals.limits(container.resources), totals.requests(container.resources))
 
 
 def pod_limits(spec: PodSpec) -> Limits:
     """What the pod's own cgroup, the parent of its members', is held to.
 
-    The pod's own limits where it has them; else, for a resource that every member limits, their sum.
+    The pod's own limits where it has them; else, for a resource that every container limits, what they need together.
     """
     return _limits(_pod_limits(spec), _pod_requests(spec))
 
 
 def qos_class(spec: PodSpec) -> QosClass:
     """Guaranteed: cpu and memory are limited, and requests equal limits. BestEffort: neither is asked for at all."""
-    requested, limited = _pod_requests(spec), _declared_limits(spec)
+    requested, limited = _declared(spec)
     counted_requests = {name: requested[name] for name in (CPU, MEMORY) if requested.get(name)}
     counted_limits = {name: limited[name] for name in (CPU, MEMORY) if limited.get(name)}
     if not counted_requests and not counted_limits:
         return "BestEffort"
     everyone = _is_set(spec.resources) or all(
-        all(_amounts(member.resources.limits).get(name) for name in (CPU, MEMORY)) for member in spec.containers
+        all(totals.limits(container.resources).get(name) for name in (CPU, MEMORY)) for container in _everyone(spec)
     )
     if everyone and len(counted_limits) == 2 and counted_requests == counted_limits:
         return "Guaranteed"
@@ -60,16 +59,30 @@ def qos_class(spec: PodSpec) -> QosClass:
 def oom_score_adj(spec: PodSpec, container: Container, host_memory_bytes: int) -> int:
     """Who dies first when the host runs out of memory: the kubelet's scale, from -997 to 1000.
 
-    A burstable member is the safer the larger its share of the host's memory that it asked for.
+    A burstable container is the safer the larger its share of the host's memory that it asked for; a sidecar is as safe
+    as the regular member that asked for least.
     """
     match qos_class(spec):
         case "Guaranteed":
             return GUARANTEED_OOM_SCORE_ADJ
         case "BestEffort":
             return BEST_EFFORT_OOM_SCORE_ADJ
-    requested = ceil(_requests(container.resources).get(MEMORY, _NONE))
-    score = 1000 - 1000 * requested // host_memory_bytes
+    requested = _memory(container)
+    if container in spec.init_containers and totals.is_sidecar(container):
+        requested = max(requested, min(_memory(member) for member in spec.containers))
+    score = 1000 - 1000 * (requested + _unasked_memory(spec)) // host_memory_bytes
     return max(1000 + GUARANTEED_OOM_SCORE_ADJ, min(score, BEST_EFFORT_OOM_SCORE_ADJ - 1))
+
+
+def _memory(container: Container) -> int:
+    return ceil(totals.requests(container.resources).get(MEMORY, _NONE))
+
+
+def _unasked_memory(spec: PodSpec) -> int:
+    """Each container's share of what the pod requests beyond what its containers do."""
+    of_pod = _pod_requests(spec).get(MEMORY, _NONE)
+    beyond = of_pod - totals.total(spec, totals.requests).get(MEMORY, _NONE)
+    return max(0, int(beyond) // len(_everyone(spec)))
 
 
 def _limits(limits: Amounts, requests: Amounts) -> Limits:
@@ -87,13 +100,8 @@ def _shares(cpu: Fraction) -> int:
     return max(MIN_CPU_SHARES, min(ceil(cpu * 1000) * 1024 // 1000, MAX_CPU_SHARES))
 
 
-def _amounts(written: Mapping[str, str]) -> Amounts:
-    return {name: parse(text) for name, text in written.items()}
-
-
-def _requests(resources: ResourceRequirements) -> Amounts:
-    """A limit without a request is the request too."""
-    return {**_amounts(resources.limits), **_amounts(resources.requests)}
+def _everyone(spec: PodSpec) -> tuple[Container, ...]:
+    return (*spec.init_containers, *spec.containers)
 
 
 def _is_set(resources: ResourceRequirements) -> bool:
@@ -101,28 +109,22 @@ def _is_set(resources: ResourceRequirements) -> bool:
 
 
 def _pod_limits(spec: PodSpec) -> Amounts:
-    """Zero is no limit; a member without one leaves the pod without one."""
-    members = [_amounts(member.resources.limits) for member in spec.containers]
-    shared = [name for name in (CPU, MEMORY, PIDS) if all(amounts.get(name) for amounts in members)]
-    return {**{name: _sum(members, name) for name in shared}, **_amounts(spec.resources.limits)}
-
-
-def _declared_limits(spec: PodSpec) -> Amounts:
-    if _is_set(spec.resources):
-        return _amounts(spec.resources.limits)
-    return _total([_amounts(member.resources.limits) for member in spec.containers])
+    """Zero is no limit; a container without one leaves the pod without one."""
+    each = [totals.limits(container.resources) for container in _everyone(spec)]
+    together = totals.total(spec, totals.limits)
+    shared = [name for name in (CPU, MEMORY, PIDS) if all(amounts.get(name) for amounts in each)]
+    return {**{name: together[name] for name in shared}, **totals.limits(spec.resources)}
 
 
 def _pod_requests(spec: PodSpec) -> Amounts:
-    """The pod's own requests; what it does not request, its members' sum; what they do not either, its own limit."""
-    members = _total([_requests(member.resources) for member in spec.containers])
-    return {**_amounts(spec.resources.limits), **members, **_amounts(spec.resources.requests)}
+    """The pod's own; what it does not request, its containers together; what they do not either, its own limit."""
+    of_pod = spec.resources
+    return {**totals.limits(of_pod), **totals.total(spec, totals.requests), **totals.amounts(of_pod.requests)}
 
 
-def _total(members: Sequence[Amounts]) -> Amounts:
-    names = {name for amounts in members for name in amounts}
-    return {name: _sum(members, name) for name in names}
-
-
-def _sum(members: Sequence[Amounts], name: str) -> Fraction:
-    return sum((amounts.get(name, _NONE) for amounts in members), _NONE)
+def _declared(spec: PodSpec) -> tuple[Amounts, Amounts]:
+    """Requests and limits by which a pod is classed: its own, or its containers' plain sums, whoever runs when."""
+    if _is_set(spec.resources):
+        return _pod_requests(spec), totals.limits(spec.resources)
+    everyone = [container.resources for container in _everyone(spec)]
+    return totals.plus([totals.requests(r) for r in everyone]), totals.plus([totals.limits(r) for r in everyone])

@@ -165,7 +165,7 @@ class ContainerRestartRuleOnExitCodes(Struct):
 
 
 class ContainerRestartRule(Struct):
-    action: Literal["Restart"]
+    action: Literal["Restart", "RestartAllContainers"]
     exit_codes: ContainerRestartRuleOnExitCodes | None = None
 
 

@@ -37,10 +37,11 @@ def check(rules: Rules, pod: Pod) -> None:
     _id(rules, (*at, "fsGroup"), spec.security_context.fs_group)
     _seccomp(rules, (*at, "seccompProfile"), spec.security_context.seccomp_profile)
     _sysctls(rules, (*at, "sysctls"), spec)
-    for number, member in enumerate(spec.containers):
-        path = ("spec", "containers", number, "securityContext")
-        _container(rules, path, member.security_context)
-        _non_root(rules, path, member, spec.security_context)
+    for where, containers in (("initContainers", spec.init_containers), ("containers", spec.containers)):
+        for number, container in enumerate(containers):
+            path = ("spec", where, number, "securityContext")
+            _container(rules, path, container.security_context)
+            _non_root(rules, path, container, spec.security_context)
     _annotations(rules, pod)
 
 

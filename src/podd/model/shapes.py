@@ -105,7 +105,15 @@ def _stays(rules: Rules, at: Path, path: str) -> bool:
     return False
 
 
-# ---- amounts ---------------------------------------------------------------------------------------------------------
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def between(rules: Rules, at: Path, number: int, least: int, most: int) -> bool:
+    """True: it is."""
+    if not least <= number <= most:
+        rules.error(at, f"{number} is not between {least} and {most}")
+        return False
+    return True
 
 
 def amount(rules: Rules, at: Path, text: str) -> Fraction | None:
