@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from podd.core import events as ev
@@ -18,19 +19,23 @@ from podd.driver.contract import (
     SandboxStatus,
 )
 from podd.errors import Kind
-from podd.model.ids import PodUid
+from podd.model.ids import ContainerId, PodUid
 from podd.model.pod import Container, EmptyDirVolumeSource, ObjectMeta, Pod, PodSpec, Volume
 
 UID = PodUid("0e5a7c6e-0000-4000-8000-000000000001")
 T0 = 1_800_000_000 * SECOND
 
 
-def make_pod(*names: str, **spec: object) -> Pod:
+def make_container(name: str, **fields: object) -> Container:
+    return Container(name=name, image="rootfs:/", command=("/bin/true",), **fields)  # type: ignore[arg-type]
+
+
+def make_pod(*members: str | Container, annotations: Mapping[str, str] | None = None, **spec: object) -> Pod:
     """With a volume, unless told otherwise, so that there is something to prepare and to remove."""
     spec.setdefault("volumes", (Volume(name="v", empty_dir=EmptyDirVolumeSource()),))
-    containers = tuple(Container(name=n, image="rootfs:/", command=("/bin/true",)) for n in names or ("a", "b", "c"))
+    containers = tuple(make_container(one) if isinstance(one, str) else one for one in members or ("a", "b", "c"))
     return Pod(
-        metadata=ObjectMeta(name="p", uid=UID),
+        metadata=ObjectMeta(name="p", uid=UID, annotations=annotations or {}),
         spec=PodSpec(containers=containers, **spec),  # type: ignore[arg-type]
     )
 
@@ -59,10 +64,13 @@ class World:
     volumes: bool = False
     forgotten: bool = False
     signals: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
+    probed: dict[str, ev.RunProbes] = field(default_factory=dict)  # by container id
+    resized: int = 1
 
     @classmethod
-    def of(cls, *names: str, **spec: object) -> World:
-        world = cls(state.new(UID, make_pod(*names, **spec), "fake", T0))
+    def of(cls, *members: str | Container, replaces: PodUid | None = None, **spec: object) -> World:
+        pod = make_pod(*members, **spec)  # type: ignore[arg-type]
+        world = cls(state.new(UID, pod, "fake", T0, replaces))
         world.feed(ev.Woke())
         return world
 
@@ -79,6 +87,8 @@ class World:
             elif isinstance(action, ev.WatchContainer):
                 if action.id in self.dead:  # it ended while nobody watched
                     self.pending.append(action)
+            elif isinstance(action, ev.RunProbes):
+                self.probed[action.id] = action
             elif not isinstance(action, ev.WatchSandbox):
                 self.pending.append(action)
         self.check()
@@ -145,6 +155,11 @@ class World:
             case ev.WatchContainer(id=id):
                 if id in self.dead:
                     self.feed(ev.ContainerExited(id=id, exit=exit_of(137, self.now_ns, 9)))
+            case ev.RunHook(id=id, hook=hook):
+                self.feed(ev.HookDone(id=id, hook=hook, failure=failure))
+            case ev.Resize(generation=generation):
+                self.resized = self.resized if fail else generation
+                self.feed(ev.Resized(generation=generation, failure=failure))
             case ev.Freeze():
                 self.frozen = not fail
                 self.feed(ev.Frozen(frozen=True, failure=failure))
@@ -160,7 +175,9 @@ class World:
             return self.feed(ev.SandboxDestroyed(id=id, failure=BOOM))  # type: ignore[arg-type]
         # Whatever is under way for the sandbox is cancelled first, as the engine does.
         about = (ev.CreateSandbox, ev.CreateContainer, ev.StartContainers, ev.SignalContainers, ev.DestroyContainer)
-        self.pending = [a for a in self.pending if not isinstance(a, (*about, ev.Freeze, ev.Thaw, ev.RecoverSandbox))]
+        others = (ev.Freeze, ev.Thaw, ev.RecoverSandbox, ev.RunHook, ev.Resize)
+        self.pending = [a for a in self.pending if not isinstance(a, (*about, *others))]
+        self.probed.clear()
         self.sandboxes.discard(id)
         self.held.clear()
         self.live.clear()
@@ -183,7 +200,13 @@ class World:
 
     def end(self, id: str, how: Exit) -> None:
         self.dead[id] = self.live.pop(id, "") or self.held.pop(id, "")
+        self.probed.pop(id, None)
+        self.pending = [a for a in self.pending if not (isinstance(a, ev.RunHook) and a.id == id)]
         self.feed(ev.ContainerExited(id=id, exit=how))  # type: ignore[arg-type]
+
+    def says(self, name: str, probe: ev.ProbeKind, success: bool) -> None:
+        """The verdict of a probe of a running container."""
+        self.feed(ev.Probed(id=ContainerId(self.id_of(name)), probe=probe, success=success))
 
     def exit(self, name: str, code: int = 0) -> None:
         self.end(self.id_of(name), exit_of(code, self.now_ns))
@@ -195,11 +218,13 @@ class World:
         self.held.clear()
         self.live.clear()
         self.dead.clear()
+        self.probed.clear()
         self.feed(ev.SandboxLost(id=id, reason="the supervisor died"))  # type: ignore[arg-type]
 
     def restart_podd(self) -> None:
         """podd is killed and started again: only the stored state and the host are left."""
         self.pending.clear()
+        self.probed.clear()
         self.feed(ev.Resumed())
 
     # -- looking

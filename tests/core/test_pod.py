@@ -205,7 +205,8 @@ def test_delete_while_starting_undoes_and_forgets() -> None:
                 world.do(world.pending[0])
         world.feed(ev.DeleteAsked())
         world.settle()
-        assert world.forgotten == (steps < 6), steps
+        world.sleep(30)  # those that were being let go may run already
+        assert world.forgotten, steps
         assert not world.sandboxes
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from podd.core import container, reconcile, sandbox
+from podd.core import container, health, reconcile, sandbox
 from podd.core import events as ev
-from podd.core.change import Steps, warn, with_instance
-from podd.core.look import comes_back, is_due
+from podd.core.change import Steps, updated, warn, with_instance
+from podd.core.look import comes_back, is_due, kinds, of_kind
 from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
-from podd.core.state import FailedStart, PodState
+from podd.core.state import FailedStart, Member, PodState
 from podd.driver.contract import ContainerStarted, Exit
 from podd.errors import Kind
 from podd.model.ids import ContainerId
@@ -25,6 +25,28 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
         case ev.Resumed():
             state = reconcile.with_possible_times(state, now_ns)
             return replace(state, recovering=isinstance(state.sandbox, sandbox.Ready)), reconcile.resume(state)
+        case ev.VolumesPrepared() | ev.VolumesRemoved():
+            return _absorb_volumes(state, report, now_ns)
+        case ev.SandboxMade() | ev.SandboxFailed() | ev.SandboxRecovered() | ev.SandboxLost() | ev.SandboxDestroyed():
+            return _absorb_sandbox(state, report, now_ns)
+        case ev.ContainersReleased(ids=ids, started=started, failure=failure):
+            return _absorb_release(state, ids, started, failure, now_ns)
+        case ev.ContainerMade() | ev.ContainerFailed() | ev.ContainerExited() | ev.ContainerDestroyed():
+            return _absorb_container(state, report, now_ns)
+        case ev.Probed() | ev.HookDone():
+            return health.absorb(state, report, now_ns)
+        case ev.Resized():
+            return _absorb_resized(state, report)
+        case ev.PredecessorGone():
+            return replace(state, replaces=None), []
+        case ev.Frozen() if isinstance(state.sandbox, sandbox.Ready):
+            return _absorb_frozen(state, report, now_ns)
+        case _:
+            return state, []
+
+
+def _absorb_volumes(state: PodState, report: ev.Report, now_ns: int) -> Steps:
+    match report:
         case ev.VolumesPrepared(failure=None):
             return replace(state, volumes="ready"), []
         case ev.VolumesPrepared(failure=ev.Failure() as failure):
@@ -34,16 +56,8 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
                 return replace(state, volumes="absent"), []
             kept = replace(state, volumes="ready", volumes_retry_at_ns=now_ns + RETRY_S * SECOND)
             return kept, warn("FailedUnmount", failure)
-        case ev.SandboxMade() | ev.SandboxFailed() | ev.SandboxRecovered() | ev.SandboxLost() | ev.SandboxDestroyed():
-            return _absorb_sandbox(state, report, now_ns)
-        case ev.ContainersReleased(ids=ids, started=started, failure=failure):
-            return _absorb_release(state, ids, started, failure, now_ns)
-        case ev.ContainerMade() | ev.ContainerFailed() | ev.ContainerExited() | ev.ContainerDestroyed():
-            return _absorb_container(state, report, now_ns)
-        case ev.Frozen() if isinstance(state.sandbox, sandbox.Ready):
-            return _absorb_frozen(state, report, now_ns)
         case _:
-            return state, []
+            raise AssertionError(report)
 
 
 def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
@@ -57,7 +71,7 @@ def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             if _ended_in_start(state):
                 half = sandbox.lost(box, "podd was restarted while the members were being let go")
                 return replace(state, recovering=False, sandbox=half, lost_at_ns=now_ns), []
-            return replace(state, recovering=False), reconcile.resume_members(state, frozen=status.paused)
+            return replace(state, recovering=False), reconcile.resume_members(state, now_ns, frozen=status.paused)
         case ev.SandboxFailed(failure=failure) if isinstance(box, sandbox.Creating):
             return _start_failed(state, "", "FailedCreatePodSandBox", failure, now_ns)
         case ev.SandboxLost(reason=reason) if isinstance(box, sandbox.Creating | sandbox.Ready):
@@ -86,9 +100,17 @@ def _absorb_frozen(state: PodState, report: ev.Frozen, now_ns: int) -> Steps:
     return replace(state, freezer="frozen" if frozen else "thawed"), told
 
 
+def _absorb_resized(state: PodState, report: ev.Resized) -> Steps:
+    if report.failure is None:
+        return replace(state, resized=max(state.resized, report.generation)), []
+    if report.generation < state.generation:
+        return state, []  # another change is under way
+    return replace(state, not_resized=report.failure), warn("ResizeError", report.failure)
+
+
 def _ended_in_start(state: PodState) -> bool:
     """Some member has ended before it was known that all had been let go: the answer that would tell is lost."""
-    instances = [m.instance for m in state.members.values()]
+    instances = [state.members[name].instance for name in of_kind(state, "regular")]
     return not state.released and any(isinstance(i, container.Exited) and i.handle is not None for i in instances)
 
 
@@ -108,7 +130,7 @@ def _without_sandbox(state: PodState, now_ns: int) -> PodState:
                 kept = replace(container.exited(live, killed), handle=None)
             case _:
                 kept = None
-        members[name] = replace(member, instance=kept)
+        members[name] = replace(member, instance=kept, begun=0, passed=False)
     return replace(state, sandbox=None, members=members, released=False, freezer="thawed")
 
 
@@ -123,12 +145,12 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
         case ev.ContainerMade(id=id, created=created):
             held = container.made(instance, created.handle, created.observed, created.image_id)
             return with_instance(state, name, instance=held), [ev.WatchContainer(id=id)]
-        case ev.ContainerFailed(failure=failure) if not state.released:
+        case ev.ContainerFailed(failure=failure) if _is_start(state, member):
             return _start_failed(state, name, container.NEVER_MADE, failure, now_ns)
         case ev.ContainerFailed(failure=failure):
             ended = container.failed(instance, failure, container.NEVER_MADE, now_ns)
             return with_instance(state, name, instance=ended), warn("Failed", failure, name)
-        case ev.ContainerExited(exit=exit) if isinstance(instance, container.Created) and not state.released:
+        case ev.ContainerExited(exit=exit) if isinstance(instance, container.Created) and _is_start(state, member):
             failure = ev.Failure(
                 kind=Kind.INTERNAL, message=f"{name}: ended while it was held: {exit.message or exit.code}"
             )
@@ -137,6 +159,8 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             # The host's clock may have been set back since; an end in the future would hold up the next start.
             known = replace(exit, finished_at_ns=min(exit.finished_at_ns or now_ns, now_ns))
             after = with_instance(state, name, instance=container.exited(instance, known))
+            if kinds(state)[name] == "init" and known.code == 0:
+                after = updated(after, name, passed=True)
             return after, _backing_off(after, name, now_ns)
         case ev.ContainerDestroyed(failure=None) if isinstance(instance, container.Removing):
             return with_instance(state, name, instance=_removed(instance)), []
@@ -149,10 +173,14 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             return state, []
 
 
+def _is_start(state: PodState, member: Member) -> bool:
+    """It is a part of the start of the whole pod, which it takes down with it: its first instance in this sandbox."""
+    return not state.released and member.begun <= 1
+
+
 def _backing_off(state: PodState, name: str, now_ns: int) -> list[ev.Action]:
     """Say so where a container that has ended must wait before it runs again."""
-    member = state.members[name]
-    if state.goal.want != "run" or not comes_back(state, member) or is_due(state, member, now_ns):
+    if state.goal.want != "run" or not comes_back(state, name) or is_due(state, name, now_ns):
         return []
     message = f"Back-off restarting failed container {name}"
     return [ev.Tell(type="Warning", reason="BackOff", message=message, container=name)]
@@ -169,34 +197,42 @@ def _absorb_release(
     failure: ev.Failure | None,
     now_ns: int,
 ) -> Steps:
+    names = [name for id in ids if (name := _owner(state, id)) is not None]
     if failure is not None:
-        if not state.released:
-            return _start_failed(state, "", "RunContainerError", failure, now_ns)
-        members = {
-            name: replace(m, instance=container.failed(m.instance, failure, "RunContainerError", now_ns))
-            if isinstance(m.instance, container.Starting) and m.instance.id in ids
-            else m
-            for name, m in state.members.items()
-        }
-        return replace(state, members=members), warn("Failed", failure)
+        return _not_released(state, names, failure, now_ns)
     told: list[ev.Action] = []
-    together = not state.released
+    together = not state.released and any(kinds(state)[name] == "regular" for name in names)
     for one in started:
         name = _owner(state, one.id)
-        if name is None or (instance := state.members[name].instance) is None:
+        if name is None:
             continue
         if one.error:
             failure = ev.Failure(kind=Kind.INVALID, message=f"{name}: {one.error}")
-            if together:
+            if _is_start(state, state.members[name]):
                 return _start_failed(state, name, "StartError", failure, now_ns)
-            state = with_instance(state, name, instance=container.failed(instance, failure, "StartError", now_ns))
-            told += warn("Failed", failure, name)
+            state, more = _failed(state, name, failure, "StartError", now_ns)
         else:
-            state = with_instance(state, name, instance=container.released(instance, one))
-            told.append(ev.Tell(reason="Started", message=f"Started container {name}", container=name))
+            state, more = health.released(state, name, one)
+        told += more
     if together and started and isinstance(state.sandbox, sandbox.Ready):
         state = _all_released(state, started, now_ns)
     return state, told
+
+
+def _not_released(state: PodState, names: list[str], failure: ev.Failure, now_ns: int) -> Steps:
+    if any(_is_start(state, state.members[name]) for name in names):
+        return _start_failed(state, "", "RunContainerError", failure, now_ns)
+    for name in names:
+        if isinstance(state.members[name].instance, container.Starting):
+            state, _ = _failed(state, name, failure, "RunContainerError", now_ns)
+    return state, warn("Failed", failure)
+
+
+def _failed(state: PodState, name: str, failure: ev.Failure, reason: str, now_ns: int) -> Steps:
+    instance = state.members[name].instance
+    assert instance is not None
+    failed = container.failed(instance, failure, reason, now_ns)
+    return with_instance(state, name, instance=failed), warn("Failed", failure, name)
 
 
 def _all_released(state: PodState, started: Sequence[ContainerStarted], now_ns: int) -> PodState:

@@ -8,6 +8,8 @@ effect, so after a crash they mean "maybe".
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from podd.core.events import Failure
 from podd.driver.contract import ContainerStarted, Exit, Handle, Observed
 from podd.errors import Conflict
@@ -43,28 +45,46 @@ class Starting(State):
 
 
 class Running(State):
+    """post_start: its postStart hook has run, or it has none. started: likewise its startup probe.
+
+    ready: what its readiness probe said last; True without one.
+    """
+
     handle: Handle
     pid: int
     started_at_ns: int
     image_id: str = ""
+    post_start: bool = True
+    started: bool = True
+    ready: bool = True
 
 
 class Stopping(State):
-    """It was told to end; killed: with SIGKILL."""
+    """It is to end. pre_stop: its preStop hook has run, or there is none. told: it was sent its stop signal; killed:
+    SIGKILL. kill_at_ns: when its own time is up; None: with the pod's. again: it runs again, however it ends.
+    """
 
     handle: Handle
     pid: int
     started_at_ns: int
     killed: bool = False
     image_id: str = ""
+    pre_stop: bool = True
+    told: bool = True
+    kill_at_ns: int | None = None
+    again: bool = False
 
 
 class Exited(State):
-    """handle None: it never came to be, so there is nothing to destroy but perhaps remains."""
+    """handle None: it never came to be, so there is nothing to destroy but perhaps remains.
+
+    again: it was ended because it was not well, so that even an end with 0 is none to rest on.
+    """
 
     exit: Exit
     handle: Handle | None = None
     image_id: str = ""
+    again: bool = False
 
 
 class Removing(State):
@@ -94,7 +114,8 @@ def failed(state: Instance, failure: Failure, reason: str, now_ns: int) -> Insta
     return state
 
 
-def released(state: Instance, started: ContainerStarted) -> Instance:
+def released(state: Instance, started: ContainerStarted, *, hook: bool, startup: bool, readiness: bool) -> Instance:
+    """It runs. hook, startup, readiness: it has a postStart hook and those probes, which have yet to say their word."""
     if isinstance(state, Starting):
         return Running(
             id=state.id,
@@ -103,15 +124,30 @@ def released(state: Instance, started: ContainerStarted) -> Instance:
             pid=started.pid,
             started_at_ns=started.started_at_ns,
             image_id=state.image_id,
+            post_start=not hook,
+            started=not startup,
+            ready=not readiness,
         )
     return state
+
+
+def is_started(state: Instance | None) -> bool:
+    """It runs, and its postStart hook and startup probe have succeeded."""
+    return isinstance(state, Running) and state.post_start and state.started
+
+
+def is_ready(state: Instance | None) -> bool:
+    return isinstance(state, Running) and is_started(state) and state.ready
 
 
 def exited(state: Instance, exit: Exit) -> Instance:
     """It ended. A second report of the same end changes nothing."""
     if isinstance(state, Creating | Exited | Removing):
         return state
-    return Exited(id=state.id, attempt=state.attempt, exit=exit, handle=state.handle, image_id=state.image_id)
+    again = isinstance(state, Stopping) and state.again
+    return Exited(
+        id=state.id, attempt=state.attempt, exit=exit, handle=state.handle, image_id=state.image_id, again=again
+    )
 
 
 def was_made(ended: Exited | Removing) -> bool:
@@ -125,17 +161,26 @@ def start(state: Instance) -> Starting:
     raise Conflict(f"container {state.id}: cannot be started: it is {name_of(state)}", state=name_of(state))
 
 
-def stop(state: Instance, *, kill: bool) -> Stopping:
-    """Asked to end: an intent. Raises Conflict unless it runs."""
-    if isinstance(state, Running | Stopping):
+def stop(state: Instance, *, hook: bool = False, kill_at_ns: int | None = None, again: bool = False) -> Stopping:
+    """Asked to end: an intent. hook: its preStop hook comes first. Raises Conflict unless it runs.
+
+    Asked again, its time can only become shorter.
+    """
+    if isinstance(state, Stopping):
+        times = [at for at in (state.kill_at_ns, kill_at_ns) if at is not None]
+        return replace(state, kill_at_ns=min(times, default=None))
+    if isinstance(state, Running):
         return Stopping(
             id=state.id,
             attempt=state.attempt,
             handle=state.handle,
             pid=state.pid,
             started_at_ns=state.started_at_ns,
-            killed=kill,
             image_id=state.image_id,
+            pre_stop=not hook,
+            told=False,
+            kill_at_ns=kill_at_ns,
+            again=again,
         )
     raise Conflict(f"container {state.id}: cannot be stopped: it is {name_of(state)}", state=name_of(state))
 

@@ -6,18 +6,33 @@ import hashlib
 
 from msgspec.structs import replace
 
-from podd.core import container, plan, sandbox, verify
+from podd.core import container, ending, order, plan, resources, sandbox, verify
 from podd.core import events as ev
-from podd.core.change import Steps, afresh, put_away, warn, with_instance
-from podd.core.look import begin_due, is_done, is_due, is_finished, is_needed
-from podd.core.restart import SECOND
-from podd.core.state import FailedStart, PodState
+from podd.core.change import Steps, afresh, anew, put_away, warn, with_instance
+from podd.core.ending import destroy
+from podd.core.look import (
+    at_work,
+    begin_due,
+    deadline_ns,
+    has_failed_init,
+    is_done,
+    is_due,
+    is_finished,
+    is_initialized,
+    of_kind,
+    spec_of,
+)
+from podd.core.state import FailedStart, Goal, PodState
 from podd.driver.contract import Observed
 from podd.errors import Kind
 from podd.model.ids import ContainerId, PodUid, SandboxId
 
-SIGTERM, SIGKILL = 15, 9
-KILL_PATIENCE_S = 10  # how long a SIGKILL may take before the sandbox is destroyed as a whole
+DEADLINE_EXCEEDED, KEYSTONE_ENDED, DEPENDENCY_FAILED = "DeadlineExceeded", "KeystoneEnded", "DependencyFailed"
+OVER = {
+    DEADLINE_EXCEEDED: "Pod was active on the node longer than the specified deadline",
+    DEPENDENCY_FAILED: "What members wait for has ended and does not come back",
+}
+"""What is told of an end that no member's own end explains."""
 
 
 def sandbox_id(uid: PodUid, attempt: int) -> SandboxId:
@@ -35,28 +50,57 @@ def decide(state: PodState, now_ns: int) -> Steps:
     if isinstance(box, sandbox.Removing):
         if box.retry_at_ns is None or now_ns < box.retry_at_ns:
             return state, []
-        return _destroy(state)
+        return destroy(state)
     if isinstance(box, sandbox.NotReady):
-        return _destroy(state)
+        return destroy(state)
     if state.recovering:
         return state, []
     if state.goal.want == "run":
         return _run(state, now_ns)
-    return _end(state, now_ns)
+    return ending.end(state, now_ns) if state.sandbox is not None else _ended(state, now_ns)
 
 
 def _run(state: PodState, now_ns: int) -> Steps:
+    why = _over(state, now_ns)
+    if why is not None:
+        return _finish(state, why, now_ns)
     if is_finished(state):
-        return _destroy(state) if state.sandbox is not None else (state, [])
+        return destroy(state) if state.sandbox is not None else (state, [])
     match state.sandbox:
         case None:
             return _begin(state, now_ns)
-        case sandbox.Ready() if state.released:
-            return _keep(state, now_ns) if state.freezer == "thawed" else (state, [])
-        case sandbox.Ready():
-            return _start_together(state, now_ns)
+        case sandbox.Ready() if state.freezer == "thawed":
+            return _advance(state, now_ns)
         case _:
             return state, []
+
+
+def _over(state: PodState, now_ns: int) -> str | None:
+    """Why the pod has come to its end, "" where its members say it; None: it has not."""
+    if state.failed_start is not None and state.failed_start.retry_at_ns is None:
+        return None  # its members never ran
+    deadline = deadline_ns(state)
+    if deadline is not None and now_ns >= deadline:
+        return DEADLINE_EXCEEDED
+    keystone = order.keystone(state)
+    members = of_kind(state, "regular")
+    if all(is_done(state, name) for name in members) or has_failed_init(state):
+        return ""
+    if keystone in members and is_done(state, keystone):
+        return KEYSTONE_ENDED
+    if all(is_done(state, name) or order.is_stuck(state, name) for name in members):
+        return DEPENDENCY_FAILED
+    return None
+
+
+def _finish(state: PodState, why: str, now_ns: int) -> Steps:
+    """End what still runs, sidecars mostly, and rest."""
+    grace_s = float(state.pod.spec.termination_grace_period_seconds)
+    message = OVER.get(why)
+    told: list[ev.Action] = [ev.Tell(reason=why, message=message, type="Warning")] if message else []
+    over = replace(state, goal=Goal(want="finish", grace_s=grace_s, reason=why))
+    ended, actions = (over, []) if state.sandbox is None else ending.end(over, now_ns)
+    return ended, told + actions
 
 
 def _begin(state: PodState, now_ns: int) -> Steps:
@@ -72,7 +116,7 @@ def _begin(state: PodState, now_ns: int) -> Steps:
     attempt = state.sandboxes
     box = sandbox.Creating(id=sandbox_id(state.uid, attempt), attempt=attempt)
     begun = replace(
-        state,
+        anew(state),
         sandbox=box,
         sandboxes=attempt + 1,
         released=False,
@@ -84,62 +128,76 @@ def _begin(state: PodState, now_ns: int) -> Steps:
     return begun, [ev.CreateSandbox(id=box.id, attempt=attempt)]
 
 
+def _advance(state: PodState, now_ns: int) -> Steps:
+    """The sandbox is ready: init containers and sidecars in their order, then the members together, then each alone."""
+    state, actions = ending.tell(state, now_ns)
+    for name in at_work(state):
+        state, more = _bring_forward(state, name, now_ns)
+        actions += more
+    if is_initialized(state) and not state.released:
+        state, more = _start_together(state, now_ns)
+        actions += more
+    return state, actions
+
+
+def _bring_forward(state: PodState, name: str, now_ns: int) -> Steps:
+    """One container, by itself: begun when it is due, let go when nothing holds it back."""
+    match state.members[name].instance:
+        case container.Exited(handle=None) | None if is_due(state, name, now_ns):
+            return _create(state, name, now_ns)
+        case container.Exited() as ended if is_due(state, name, now_ns):
+            removing = with_instance(state, name, instance=container.remove(ended))
+            return removing, [ev.DestroyContainer(id=ended.id)]
+        case container.Created() as held if _may_start(state, name):
+            wrong = _unlike_plan(state, {name: held})
+            if not wrong:
+                return _let_go(state, {name: held})
+            failure = ev.Failure(kind=Kind.INTERNAL, message="; ".join(wrong))
+            return with_instance(state, name, instance=container.failed(held, failure, "VerifyError", now_ns)), []
+        case _:
+            return state, []
+
+
 def _start_together(state: PodState, now_ns: int) -> Steps:
-    """Prepare every member; when all are held and as planned, let them go at one moment."""
+    """Prepare every member; when all are held and as planned, let those go that wait for nobody, at one moment."""
     actions: list[ev.Action] = []
-    for name, member in state.members.items():
-        if is_needed(state, member):
-            state, action = _create(state, name, now_ns)
-            actions.append(action)
-    if actions:
+    wanted = [name for name in of_kind(state, "regular") if not is_done(state, name)]
+    for name in wanted:
+        instance = state.members[name].instance
+        if instance is None or (isinstance(instance, container.Exited) and instance.handle is None):
+            state, more = _create(state, name, now_ns)
+            actions += more
+    held = {n: i for n in wanted if isinstance(i := state.members[n].instance, container.Created)}
+    if actions or len(held) < len(wanted):
         return state, actions
-    starting = {n: m.instance for n, m in state.members.items() if not is_done(state, m)}
-    held = {n: i for n, i in starting.items() if isinstance(i, container.Created)}
-    if len(held) < len(starting):
-        return state, []
     wrong = _unlike_plan(state, held)
     if wrong:
         return _not_as_planned(state, wrong)
+    return _let_go(state, {name: one for name, one in held.items() if _may_start(state, name)})
+
+
+def _may_start(state: PodState, name: str) -> bool:
+    return state.replaces is None and not order.waits_for(state, name)
+
+
+def _let_go(state: PodState, held: dict[str, container.Created]) -> Steps:
+    if not held:
+        return state, []
     for name, one in held.items():
         state = with_instance(state, name, instance=container.start(one))
     return state, [ev.StartContainers(ids=tuple(one.id for one in held.values()))]
-
-
-def _keep(state: PodState, now_ns: int) -> Steps:
-    """The pod runs: bring back members that ended, each by itself."""
-    actions: list[ev.Action] = []
-    for name, member in state.members.items():
-        match member.instance:
-            case container.Exited(handle=None) | None if is_due(state, member, now_ns):
-                state, action = _create(state, name, now_ns)
-                actions.append(action)
-            case container.Exited() as ended if is_due(state, member, now_ns):
-                state = with_instance(state, name, instance=container.remove(ended))
-                actions.append(ev.DestroyContainer(id=ended.id))
-            case container.Created() as held:
-                wrong = _unlike_plan(state, {name: held})
-                if wrong:
-                    failure = ev.Failure(kind=Kind.INTERNAL, message="; ".join(wrong))
-                    state = with_instance(state, name, instance=container.failed(held, failure, "VerifyError", now_ns))
-                else:
-                    state = with_instance(state, name, instance=container.start(held))
-                    actions.append(ev.StartContainers(ids=(held.id,)))
-            case _:
-                pass
-    return state, actions
 
 
 def _not_as_planned(state: PodState, wrong: list[str]) -> Steps:
     """Never let it run. There is no other try either: what podd made wrong once it would make wrong again."""
     failure = ev.Failure(kind=Kind.INTERNAL, message="; ".join(wrong), remedy="report this: podd made the pod wrong")
     refused = replace(state, failed_start=FailedStart(failure=failure, reason="VerifyError"))
-    undone, actions = _destroy(refused)
+    undone, actions = destroy(refused)
     return undone, [*actions, *warn("VerifyError", failure)]
 
 
-def _create(state: PodState, name: str, now_ns: int) -> tuple[PodState, ev.Action]:
+def _create(state: PodState, name: str, now_ns: int) -> Steps:
     member = state.members[name]
-    again = member.instance is not None
     kept = put_away(member)
     attempt = kept.attempts
     id = container_id(state.uid, name, attempt)
@@ -147,75 +205,22 @@ def _create(state: PodState, name: str, now_ns: int) -> tuple[PodState, ev.Actio
         kept,
         instance=container.Creating(id=id, attempt=attempt),
         attempts=attempt + 1,
-        backoff=kept.backoff.next(now_ns) if again and state.released else kept.backoff,
+        begun=kept.begun + 1,
+        backoff=kept.backoff.next(now_ns) if kept.begun else kept.backoff,
     )
-    return replace(state, members={**state.members, name: begun}), ev.CreateContainer(id=id, name=name, attempt=attempt)
-
-
-def _end(state: PodState, now_ns: int) -> Steps:
-    match state.sandbox:
-        case None:
-            return _ended(state, now_ns)
-        case sandbox.Ready() if state.released:
-            return _end_members(state, now_ns)
-        case _:
-            return _destroy(state)
-
-
-def _end_members(state: PodState, now_ns: int) -> Steps:
-    if state.freezer != "thawed":
-        if state.freezer == "frozen":
-            return replace(state, freezer="thawing"), [ev.Thaw()]
-        return state, []
-    live = {
-        n: m.instance
-        for n, m in state.members.items()
-        if isinstance(m.instance, container.Running | container.Stopping)
-    }
-    releasing = any(isinstance(m.instance, container.Starting) for m in state.members.values())
-    goal = state.goal
-    at_once = goal.want == "delete" and goal.grace_s <= 0
-    if (not live and not releasing) or at_once:
-        return _destroy(state)
-    if goal.kill_at_ns is None:
-        goal = replace(goal, kill_at_ns=now_ns + int(goal.grace_s * SECOND))
-    assert goal.kill_at_ns is not None
-    if now_ns >= goal.kill_at_ns:
-        if goal.kills:
-            return _destroy(state)
-        goal = replace(goal, kills=1, kill_at_ns=now_ns + KILL_PATIENCE_S * SECOND)
-    return _signal(replace(state, goal=goal), live, kill=goal.kills > 0)
-
-
-def _signal(state: PodState, live: dict[str, container.Live], *, kill: bool) -> Steps:
-    """Tell those that have not been told, all at one moment."""
-    untold = {n: i for n, i in live.items() if isinstance(i, container.Running) or (kill and not i.killed)}
-    if not untold:
-        return state, []
-    told: list[ev.Action] = []
-    for name, instance in untold.items():
-        state = with_instance(state, name, instance=container.stop(instance, kill=kill))
-        if not kill:
-            told.append(ev.Tell(reason="Killing", message=f"Stopping container {name}", container=name))
-    number = SIGKILL if kill else SIGTERM
-    return state, [ev.SignalContainers(ids=tuple(i.id for i in untold.values()), signal=number), *told]
+    creating = replace(state, members={**state.members, name: begun})
+    return creating, [ev.CreateContainer(id=id, name=name, attempt=attempt)]
 
 
 def _ended(state: PodState, now_ns: int) -> Steps:
     """Nothing runs and there is no sandbox."""
     if state.goal.want == "restart":
         return _run(afresh(state), now_ns)
-    if state.goal.want == "stop" or state.volumes in ("removing", "preparing") or now_ns < state.volumes_retry_at_ns:
+    if state.goal.want != "delete" or state.volumes in ("removing", "preparing") or now_ns < state.volumes_retry_at_ns:
         return state, []
     if state.volumes == "ready":
         return replace(state, volumes="removing"), [ev.RemoveVolumes()]
     return state, [ev.Forget()]
-
-
-def _destroy(state: PodState) -> Steps:
-    assert state.sandbox is not None
-    removing = sandbox.remove(state.sandbox)
-    return replace(state, sandbox=removing, freezer="thawed"), [ev.DestroySandbox(id=removing.id)]
 
 
 def _unlike_plan(state: PodState, held: dict[str, container.Created]) -> list[str]:
@@ -229,7 +234,7 @@ def _unlike_plan(state: PodState, held: dict[str, container.Created]) -> list[st
             f"container {name}: {what}"
             for what in verify.differences(
                 scopes=plan.namespace_scopes(state.pod),
-                limits=plan.container_limits(state.pod, name),
+                limits=resources.container_limits(spec_of(state, name)),
                 sandbox=state.sandbox.observed,
                 sandbox_cgroup=state.sandbox.cgroup,
                 member=one.observed,

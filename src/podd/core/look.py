@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Literal
+
 from podd.core import container, sandbox
-from podd.core.restart import wants_restart
+from podd.core.restart import SECOND, wants_restart
 from podd.core.state import Member, PodState
-from podd.model.pod import Container
+from podd.driver.contract import Exit
+from podd.model import signals
+from podd.model.pod import Container, Probe, RestartPolicy
+
+SIGTERM = 15
+
+ContainerKind = Literal["init", "sidecar", "regular", "ephemeral"]
+
+
+# ---- of one container ------------------------------------------------------------------------------------------------
 
 
 def spec_of(state: PodState, name: str) -> Container:
@@ -16,64 +28,137 @@ def spec_of(state: PodState, name: str) -> Container:
     return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
 
 
+def kinds(state: PodState) -> dict[str, ContainerKind]:
+    """Of every container of the pod, in the order of its manifest."""
+    found: dict[str, ContainerKind] = {
+        c.name: "sidecar" if c.restart_policy == "Always" else "init" for c in state.pod.spec.init_containers
+    }
+    found |= dict.fromkeys((c.name for c in state.pod.spec.containers), "regular")
+    return found | dict.fromkeys(state.ephemeral, "ephemeral")
+
+
+def of_kind(state: PodState, *wanted: ContainerKind) -> list[str]:
+    return [name for name, kind in kinds(state).items() if kind in wanted]
+
+
+def policy_of(state: PodState, name: str) -> RestartPolicy:
+    """An init container that has ended well has done what it is for; an ephemeral one is there once."""
+    kind = kinds(state)[name]
+    own = spec_of(state, name).restart_policy or state.pod.spec.restart_policy
+    if kind == "ephemeral":
+        return "Never"
+    if kind == "init":
+        return "Never" if own == "Never" else "OnFailure"
+    return own
+
+
+def probes_of(state: PodState, name: str) -> dict[str, Probe]:
+    """By the kind of probe; only those that it has."""
+    spec = spec_of(state, name)
+    every = {"startup": spec.startup_probe, "liveness": spec.liveness_probe, "readiness": spec.readiness_probe}
+    return {kind: probe for kind, probe in every.items() if probe is not None}
+
+
+def has_hook(state: PodState, name: str, hook: str) -> bool:
+    lifecycle = spec_of(state, name).lifecycle
+    return lifecycle is not None and (lifecycle.post_start if hook == "postStart" else lifecycle.pre_stop) is not None
+
+
+def stop_signal(state: PodState, name: str) -> int:
+    lifecycle = spec_of(state, name).lifecycle
+    return signals.number(lifecycle.stop_signal) if lifecycle and lifecycle.stop_signal else SIGTERM
+
+
+def is_done(state: PodState, name: str) -> bool:
+    """It has ended and does not run again."""
+    i = state.members[name].instance
+    return isinstance(i, container.Exited) and not _again(state, name, i)
+
+
+def is_done_well(state: PodState, name: str) -> bool:
+    i = state.members[name].instance
+    return is_done(state, name) and isinstance(i, container.Exited) and i.exit.code == 0
+
+
+def _again(state: PodState, name: str, ended: container.Exited) -> bool:
+    policy = policy_of(state, name)
+    if ended.again and policy != "Never":
+        return True
+    return wants_restart(policy, ended.exit, spec_of(state, name).restart_policy_rules)
+
+
+def comes_back(state: PodState, name: str) -> bool:
+    return isinstance(state.members[name].instance, container.Exited) and not is_done(state, name)
+
+
+def due_ns(member: Member) -> int:
+    """When one that comes back may be begun again. In a new sandbox nothing waits for what was in the old one."""
+    assert isinstance(member.instance, container.Exited)
+    return member.backoff.due_ns(member.instance.exit.finished_at_ns) if member.begun else 0
+
+
+def is_due(state: PodState, name: str, now_ns: int) -> bool:
+    """To be begun now, for the first time or again."""
+    member = state.members[name]
+    if member.instance is None:
+        return True
+    return comes_back(state, name) and now_ns >= due_ns(member)
+
+
+def live(state: PodState) -> dict[str, container.Live]:
+    return {n: m.instance for n, m in state.members.items() if isinstance(m.instance, container.Live)}
+
+
+# ---- of the whole pod ------------------------------------------------------------------------------------------------
+
+
+def is_initialized(state: PodState) -> bool:
+    return state.released or all(state.members[name].passed for name in of_kind(state, "init", "sidecar"))
+
+
+def at_work(state: PodState) -> list[str]:
+    """Those that the policy brings forward now, each by itself: init containers up to the first that has not got where
+    it is to get, sidecars that have; when the regular members have been let go, all but the init containers.
+    """
+    if state.released:
+        return of_kind(state, "sidecar", "regular", "ephemeral")
+    found = []
+    for name, kind in kinds(state).items():
+        if kind not in ("init", "sidecar"):
+            break
+        passed = state.members[name].passed
+        if kind == "sidecar" or not passed:
+            found.append(name)
+        if not passed:
+            break
+    return found
+
+
 def is_prepared(state: PodState) -> bool:
     """It waits for nothing but the end of the pod whose place it takes."""
     if state.replaces is None or not isinstance(state.sandbox, sandbox.Ready):
         return False
-    return all(isinstance(m.instance, container.Created) for m in state.members.values())
-
-
-def next_wake(state: PodState) -> int | None:
-    """When to look again though nothing happened, in nanoseconds; None: not before something happens."""
-    times: list[int] = []
-    box = state.sandbox
-    if isinstance(box, sandbox.Removing):
-        return box.retry_at_ns
-    if state.recovering:
-        return None
-    if state.goal.want != "run":
-        if box is not None:
-            return state.goal.kill_at_ns
-        return (state.volumes_retry_at_ns or None) if state.volumes == "ready" else None
-    if is_finished(state) or state.freezer != "thawed":
-        return None
-    if box is None and state.volumes in ("absent", "ready"):
-        times.append(begin_due(state))
-    if isinstance(box, sandbox.Ready) and state.released:
-        times += [due_ns(m) for m in state.members.values() if comes_back(state, m)]
-    return min(times, default=None)
+    first = of_kind(state, "init", "sidecar")[:1] or of_kind(state, "regular")
+    return all(isinstance(state.members[name].instance, container.Created) for name in first)
 
 
 def is_finished(state: PodState) -> bool:
-    """Meant to run, and every member has ended for good, or there will be no further try to start."""
+    """It was meant to run and does so no more: it has come to its end, or there will be no further try to start."""
+    if state.goal.want == "finish":
+        return True
     if state.failed_start is not None and state.failed_start.retry_at_ns is None:
         return True
-    return all(is_done(state, m) for m in state.members.values())
+    return has_failed_init(state) or all(is_done(state, name) for name in of_kind(state, "regular"))
 
 
-def is_done(state: PodState, member: Member) -> bool:
-    """It has ended and does not run again."""
-    i = member.instance
-    return isinstance(i, container.Exited) and not wants_restart(state.pod.spec.restart_policy, i.exit)
+def has_failed_init(state: PodState) -> bool:
+    return any(is_done(state, n) and not is_done_well(state, n) for n in of_kind(state, "init"))
 
 
-def comes_back(state: PodState, member: Member) -> bool:
-    return isinstance(member.instance, container.Exited) and not is_done(state, member)
-
-
-def due_ns(member: Member) -> int:
-    assert isinstance(member.instance, container.Exited)
-    return member.backoff.due_ns(member.instance.exit.finished_at_ns)
-
-
-def is_due(state: PodState, member: Member, now_ns: int) -> bool:
-    return member.instance is None or (comes_back(state, member) and now_ns >= due_ns(member))
-
-
-def is_needed(state: PodState, member: Member) -> bool:
-    """Has to be made for a start of the whole pod. What ended in an earlier sandbox has no handle any more."""
-    i = member.instance
-    return i is None or (isinstance(i, container.Exited) and i.handle is None and not is_done(state, member))
+def deadline_ns(state: PodState) -> int | None:
+    """activeDeadlineSeconds, counted as by the kubelet: from when the pod was first set out to be started."""
+    seconds = state.pod.spec.active_deadline_seconds
+    return None if seconds is None or state.started_at_ns is None else state.started_at_ns + seconds * SECOND
 
 
 def begin_due(state: PodState) -> int:
@@ -82,3 +167,52 @@ def begin_due(state: PodState) -> int:
     if state.lost_at_ns is not None:
         return state.backoff.due_ns(state.lost_at_ns)
     return 0
+
+
+def next_wake(state: PodState) -> int | None:
+    """When to look again though nothing happened, in nanoseconds; None: not before something happens."""
+    box = state.sandbox
+    if isinstance(box, sandbox.Removing):
+        return box.retry_at_ns
+    if state.recovering:
+        return None
+    if state.goal.want != "run":
+        return min(_ending_times(state), default=None)
+    if is_finished(state):
+        return None
+    return min(_running_times(state), default=None)
+
+
+def _ending_times(state: PodState) -> Iterator[int]:
+    if state.sandbox is None:
+        if state.volumes == "ready" and state.volumes_retry_at_ns:
+            yield state.volumes_retry_at_ns
+        return
+    if state.goal.kill_at_ns is not None and state.freezer == "thawed":
+        yield state.goal.kill_at_ns
+        yield from _kill_times(state)
+
+
+def _running_times(state: PodState) -> Iterator[int]:
+    deadline = deadline_ns(state)
+    if deadline is not None:
+        yield deadline
+    if state.freezer != "thawed":
+        return
+    if state.sandbox is None and state.volumes in ("absent", "ready"):
+        yield begin_due(state)
+    if isinstance(state.sandbox, sandbox.Ready):
+        yield from (due_ns(state.members[name]) for name in at_work(state) if comes_back(state, name))
+        yield from _kill_times(state)
+
+
+def _kill_times(state: PodState) -> Iterator[int]:
+    for instance in live(state).values():
+        if isinstance(instance, container.Stopping) and not instance.killed and instance.kill_at_ns is not None:
+            yield instance.kill_at_ns
+
+
+def exit_of(state: PodState, name: str) -> Exit | None:
+    """How its instance ended; None while it has not."""
+    i = state.members[name].instance
+    return i.exit if isinstance(i, container.Exited | container.Removing) else None

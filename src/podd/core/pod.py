@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from podd.core import container, sandbox
 from podd.core import events as ev
-from podd.core import sandbox
 from podd.core.absorb import absorb
+from podd.core.amend import amend
 from podd.core.change import Steps, afresh
 from podd.core.decide import decide
 from podd.core.look import is_finished, next_wake
 from podd.core.restart import SECOND
-from podd.core.state import Goal, PodState
+from podd.core.state import Ephemeral, Goal, Member, PodState
 from podd.core.status import with_conditions
 from podd.errors import Conflict
+from podd.model.pod import Container
 
 __all__ = ["next_wake", "step"]
 
@@ -52,12 +54,16 @@ def ask(state: PodState, request: ev.Event, now_ns: int) -> Steps:
             return _ask_pause(state)
         case ev.ResumeAsked():
             return _ask_resume(state)
+        case ev.AmendAsked(pod=pod):
+            return amend(state, pod, now_ns)
+        case ev.DebugAsked(container=added, target=target):
+            return _ask_debug(state, added, target), []
         case _:
             raise AssertionError(request)
 
 
 def _ask_start(state: PodState) -> PodState:
-    if state.goal.want in ("stop", "restart") and state.sandbox is not None:
+    if state.goal.want in ("stop", "restart", "finish") and state.sandbox is not None:
         return replace(state, goal=replace(state.goal, want="restart"))
     if state.goal.want == "run" and not is_finished(state):
         failed = state.failed_start
@@ -89,6 +95,20 @@ def _ask_resume(state: PodState) -> Steps:
     if state.freezer in ("thawed", "thawing"):
         return state, []
     return replace(state, freezer="thawing"), [ev.Thaw()]
+
+
+def _ask_debug(state: PodState, added: Container, target: str) -> PodState:
+    if state.goal.want != "run" or not isinstance(state.sandbox, sandbox.Ready) or state.recovering:
+        raise Conflict(f"pod {_name(state)}: is not running: there is nothing to debug")
+    if added.name in state.members:
+        raise Conflict(f"pod {_name(state)}: has a container {added.name} already", remedy="give another name")
+    if target and not isinstance(state.members[target].instance, container.Live):
+        raise Conflict(f"container {target}: is not running")
+    return replace(
+        state,
+        ephemeral={**state.ephemeral, added.name: Ephemeral(container=added, target=target)},
+        members={**state.members, added.name: Member()},
+    )
 
 
 def _name(state: PodState) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from podd.core import container, sandbox
+from podd.core import container, health, sandbox
 from podd.core import events as ev
+from podd.core.look import kinds, stop_signal
 from podd.core.restart import MAX_DELAY_S, SECOND
 from podd.core.state import Member, PodState
 from podd.model.ids import ContainerId
 
-SIGTERM, SIGKILL = 15, 9
+SIGKILL = 9
 
 
 def with_possible_times(state: PodState, now_ns: int) -> PodState:
@@ -37,15 +38,18 @@ def with_possible_times(state: PodState, now_ns: int) -> PodState:
         sandbox=box,
         lost_at_ns=None if state.lost_at_ns is None else min(state.lost_at_ns, now_ns),
         volumes_retry_at_ns=min(state.volumes_retry_at_ns, latest),
-        members={name: _ended_by(member, now_ns) for name, member in state.members.items()},
+        started_at_ns=None if state.started_at_ns is None else min(state.started_at_ns, now_ns),
+        members={name: _possible(member, now_ns, latest) for name, member in state.members.items()},
     )
 
 
-def _ended_by(member: Member, now_ns: int) -> Member:
-    i = member.instance
-    if not isinstance(i, container.Exited) or i.exit.finished_at_ns <= now_ns:
-        return member
-    return replace(member, instance=replace(i, exit=replace(i.exit, finished_at_ns=now_ns)))
+def _possible(member: Member, now_ns: int, latest: int) -> Member:
+    match member.instance:
+        case container.Exited(exit=exit) as ended if exit.finished_at_ns > now_ns:
+            return replace(member, instance=replace(ended, exit=replace(exit, finished_at_ns=now_ns)))
+        case container.Stopping(kill_at_ns=int() as kill_at) as ending:
+            return replace(member, instance=replace(ending, kill_at_ns=min(kill_at, latest)))
+    return member
 
 
 def resume(state: PodState) -> list[ev.Action]:
@@ -65,7 +69,7 @@ def resume(state: PodState) -> list[ev.Action]:
     return []
 
 
-def resume_members(state: PodState, *, frozen: bool) -> list[ev.Action]:
+def resume_members(state: PodState, now_ns: int, *, frozen: bool) -> list[ev.Action]:
     """The sandbox is taken up again. frozen: it is paused now; it may only stay so if somebody asked for it."""
     assert state.sandbox is not None
     actions: list[ev.Action] = [ev.WatchSandbox(id=state.sandbox.id)]
@@ -73,25 +77,38 @@ def resume_members(state: PodState, *, frozen: bool) -> list[ev.Action]:
         actions.append(ev.Freeze())
     elif state.freezer == "thawing" or (state.freezer == "thawed" and frozen):
         actions.append(ev.Thaw())
-    starting: list[ContainerId] = []
-    untold: dict[int, list[ContainerId]] = {SIGTERM: [], SIGKILL: []}
+    if state.resized < state.generation and state.not_resized is None:
+        actions.append(ev.Resize(generation=state.generation))
+    starting: dict[bool, list[ContainerId]] = {True: [], False: []}
     for name, member in state.members.items():
-        match member.instance:
-            case container.Creating(id=id, attempt=attempt):
-                actions.append(ev.CreateContainer(id=id, name=name, attempt=attempt))
-                continue
-            case container.Removing(id=id):
-                actions.append(ev.DestroyContainer(id=id))
-                continue
-            case container.Starting(id=id):
-                starting.append(id)
-            case container.Stopping(id=id, killed=killed):
-                untold[SIGKILL if killed else SIGTERM].append(id)
-            case container.Created(id=id) | container.Running(id=id):
-                pass
-            case _:
-                continue
-        actions.append(ev.WatchContainer(id=id))
-    if starting:
-        actions.append(ev.StartContainers(ids=tuple(starting)))
-    return actions + [ev.SignalContainers(ids=tuple(ids), signal=number) for number, ids in untold.items() if ids]
+        actions += _resume(state, name, now_ns)
+        if isinstance(member.instance, container.Starting):
+            starting[kinds(state)[name] == "regular"].append(member.instance.id)
+    return actions + [ev.StartContainers(ids=tuple(ids)) for ids in starting.values() if ids]
+
+
+def _resume(state: PodState, name: str, now_ns: int) -> list[ev.Action]:
+    match state.members[name].instance:
+        case container.Creating(id=id, attempt=attempt):
+            return [ev.CreateContainer(id=id, name=name, attempt=attempt)]
+        case container.Removing(id=id):
+            return [ev.DestroyContainer(id=id)]
+        case container.Created(id=id) | container.Starting(id=id):
+            return [ev.WatchContainer(id=id)]
+        case container.Running(id=id):
+            return [ev.WatchContainer(id=id), *health.watching(state, name)]
+        case container.Stopping(id=id) as ending:
+            return [ev.WatchContainer(id=id), *_resume_end(state, name, ending, now_ns)]
+        case _:
+            return []
+
+
+def _resume_end(state: PodState, name: str, ending: container.Stopping, now_ns: int) -> list[ev.Action]:
+    if ending.killed or ending.told:
+        number = SIGKILL if ending.killed else stop_signal(state, name)
+        return [ev.SignalContainers(ids=(ending.id,), signal=number)]
+    if ending.pre_stop:
+        return []
+    ends = [at for at in (ending.kill_at_ns, state.goal.kill_at_ns) if at is not None]
+    left_s = max(0, min(ends) - now_ns) / SECOND if ends else None
+    return [ev.RunHook(id=ending.id, name=name, hook="preStop", limit_s=left_s)]

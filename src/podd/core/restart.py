@@ -6,8 +6,10 @@ without a restart begin it anew. Source: kubelet, doBackOff and client-go flowco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from podd.driver.contract import Exit
-from podd.model.pod import RestartPolicy
+from podd.model.pod import ContainerRestartRule, RestartPolicy
 from podd.model.value import Value
 
 SECOND = 1_000_000_000
@@ -38,6 +40,13 @@ class Backoff(Value):
         return at_ns - self.restarted_at_ns >= RESET_AFTER_S * SECOND
 
 
-def wants_restart(policy: RestartPolicy, exit: Exit) -> bool:
-    """Does a container that ended so run again?"""
+def wants_restart(policy: RestartPolicy, exit: Exit, rules: Sequence[ContainerRestartRule] = ()) -> bool:
+    """Does a container that ended so run again? The first rule that fits its exit code says so, else the policy."""
+    if any(_fits(rule, exit) for rule in rules):
+        return True
     return policy == "Always" or (policy == "OnFailure" and exit.code != 0)
+
+
+def _fits(rule: ContainerRestartRule, exit: Exit) -> bool:
+    codes = rule.exit_codes
+    return codes is not None and (exit.code in codes.values) == (codes.operator == "In")

@@ -18,15 +18,19 @@ RECORD_VERSION = 1
 class Goal(Value):
     """What the pod is meant to become. For all but "run", the members end first.
 
-    kill_at_ns: when patience with those that were signalled ends; None before the signal is sent.
+    "finish": nobody asked for it, the pod has come to its end; reason says why where its members do not.
+    kill_at_ns: when patience with those that are to end ends; None before they are told.
+    extended: preStop hooks took all the time there was, and their containers got a moment more for the stop signal.
     kills: how often patience has ended: after the first everything left gets SIGKILL, after the second the sandbox is
     destroyed over their heads.
     """
 
-    want: Literal["run", "stop", "restart", "delete"] = "run"
+    want: Literal["run", "stop", "restart", "delete", "finish"] = "run"
     grace_s: float = 0.0
     kill_at_ns: int | None = None
     kills: int = 0
+    extended: bool = False
+    reason: str = ""
 
 
 class Ended(Value):
@@ -41,6 +45,8 @@ class Member(Value):
     """One container of the pod over all its instances.
 
     attempts: instances begun so far, so that each gets an id of its own. restarts, last: of instances that were made.
+    begun: instances of this sandbox. passed: in this sandbox it has got as far as others wait for: an init container
+    has ended well, any other has started.
     """
 
     instance: container.Instance | None = None
@@ -48,6 +54,8 @@ class Member(Value):
     restarts: int = 0
     backoff: Backoff = Backoff()
     last: Ended | None = None
+    begun: int = 0
+    passed: bool = False
 
 
 class Ephemeral(Value):
@@ -76,7 +84,7 @@ class Condition(Value):
 
 
 class PodState(Value):
-    """released: the members of this sandbox have been let go together; what starts now starts alone.
+    """released: the regular members of this sandbox have been let go; what starts now starts by itself.
 
     recovering: podd was restarted, and the driver has yet to say what it finds of the sandbox.
     """
@@ -100,6 +108,7 @@ class PodState(Value):
     """It takes the place of that pod: it is prepared, and held until nothing is left of the other."""
     generation: int = 1  # of the manifest: one more with each change of its spec
     resized: int = 1  # the generation whose limits the kernel has
+    not_resized: Failure | None = None  # why it has not those of the newest
     failed_start: FailedStart | None = None
     freezer: Literal["thawed", "freezing", "frozen", "thawing"] = "thawed"
     started_at_ns: int | None = None  # when podd first set out to start it

@@ -5,13 +5,24 @@ Source: kubelet, getPhase and convertToAPIContainerStatuses; kubectl prints what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from msgspec.structs import replace
 
-from podd.core import container, resources, sandbox
-from podd.core.look import comes_back, is_done, is_finished
+from podd.core import container, decide, order, resources, sandbox
+from podd.core.look import (
+    comes_back,
+    exit_of,
+    is_done,
+    is_done_well,
+    is_finished,
+    is_initialized,
+    kinds,
+    live,
+    of_kind,
+    spec_of,
+)
 from podd.core.state import Condition, Member, PodState
 from podd.driver.contract import Exit
 from podd.model import status as k8s
@@ -24,13 +35,24 @@ Stamp = Callable[[int], str]
 def phase(state: PodState) -> k8s.Phase:
     if state.failed_start is not None and state.failed_start.retry_at_ns is None:
         return "Failed"
-    members = state.members.values()
-    ended = [m.instance for m in members if isinstance(m.instance, container.Exited | container.Removing)]
-    if len(ended) == len(members) and (state.goal.want != "run" or all(is_done(state, m) for m in members)):
-        return "Succeeded" if all(i.exit.code == 0 for i in ended) else "Failed"
-    if state.released or any(m.last is not None for m in members):
+    members = of_kind(state, "regular")
+    ended = {name: exit for name in members if (exit := exit_of(state, name)) is not None}
+    if state.goal.want == "finish":
+        return _outcome(state, ended) if not live(state) else "Running"
+    if len(ended) == len(members) and (state.goal.want != "run" or all(is_done(state, name) for name in members)):
+        return _outcome(state, ended)
+    if state.released or any(state.members[name].last is not None for name in members):
         return "Running" if state.failed_start is None else "Pending"
     return "Pending"
+
+
+def _outcome(state: PodState, ended: Mapping[str, Exit]) -> k8s.Phase:
+    """Of a pod of which nothing runs any more."""
+    keystone = order.keystone(state)
+    if state.goal.reason == decide.KEYSTONE_ENDED and keystone is not None and keystone in ended:
+        return "Succeeded" if ended[keystone].code == 0 else "Failed"
+    whole = not state.goal.reason and len(ended) == len(of_kind(state, "regular"))
+    return "Succeeded" if whole and all(exit.code == 0 for exit in ended.values()) else "Failed"
 
 
 def with_conditions(state: PodState, now_ns: int) -> PodState:
@@ -45,44 +67,79 @@ def with_conditions(state: PodState, now_ns: int) -> PodState:
 
 
 def _facts(state: PodState) -> dict[str, bool]:
-    running = all(isinstance(m.instance, container.Running) for m in state.members.values())
-    ready = running and _can_be_ready(state) and state.goal.want == "run"
+    ready = not _unready(state) and _can_be_ready(state) and state.goal.want == "run"
     has_sandbox = isinstance(state.sandbox, sandbox.Ready)
-    return dict(zip(CONDITIONS, (True, has_sandbox, True, ready, ready), strict=True))
+    return dict(zip(CONDITIONS, (True, has_sandbox, is_initialized(state), ready, ready), strict=True))
+
+
+def _unready(state: PodState) -> list[str]:
+    """Those without which the pod is not ready: its members, and the sidecars that serve them."""
+    wanted = of_kind(state, "sidecar", "regular")
+    return [name for name in wanted if not container.is_ready(state.members[name].instance)]
 
 
 def _can_be_ready(state: PodState) -> bool:
     """What runs in a sandbox that is paused, or is lost and not yet removed, serves nobody."""
-    return state.released and isinstance(state.sandbox, sandbox.Ready) and state.freezer == "thawed"
+    return isinstance(state.sandbox, sandbox.Ready) and state.freezer == "thawed"
 
 
 def status(state: PodState, stamp: Stamp) -> k8s.PodStatus:
     """stamp: nanoseconds since the epoch to RFC 3339."""
     why, message = reason(state)
+    shown = {name: _container(state, name, member, stamp) for name, member in state.members.items()}
     return k8s.PodStatus(
         phase=phase(state),
-        conditions=tuple(
-            k8s.PodCondition(
-                type=name,
-                status="True" if c.status else "False",
-                last_transition_time=stamp(c.since_ns),
-                reason="" if c.status or name not in ("Ready", "ContainersReady") else _why_not_ready(state),
-            )
-            for name, c in state.conditions.items()
-        ),
-        container_statuses=tuple(_container(state, name, member, stamp) for name, member in state.members.items()),
+        conditions=(*(_condition(state, name, stamp) for name in state.conditions), *_resizing(state, stamp)),
+        init_container_statuses=tuple(shown[name] for name in of_kind(state, "init", "sidecar")),
+        container_statuses=tuple(shown[name] for name in of_kind(state, "regular")),
+        ephemeral_container_statuses=tuple(shown[name] for name in state.ephemeral),
         start_time=None if state.started_at_ns is None else stamp(state.started_at_ns),
         reason=why,
         message=message,
         qos_class=resources.qos_class(state.pod.spec),
         pod_ip=state.sandbox.ips[0] if isinstance(state.sandbox, sandbox.Ready) and state.sandbox.ips else "",
+        observed_generation=state.generation,
         podd=_podd(state),
     )
 
 
-def _why_not_ready(state: PodState) -> str:
-    done = all(is_done(state, m) for m in state.members.values())
-    return "PodCompleted" if done else "ContainersNotReady"
+def _condition(state: PodState, name: str, stamp: Stamp) -> k8s.PodCondition:
+    condition = state.conditions[name]
+    why, message = ("", "") if condition.status else _why_not(state, name)
+    return k8s.PodCondition(
+        type=name,
+        status="True" if condition.status else "False",
+        last_transition_time=stamp(condition.since_ns),
+        reason=why,
+        message=message,
+    )
+
+
+def _why_not(state: PodState, name: str) -> tuple[str, str]:
+    if name == "Initialized":
+        waiting = [n for n in of_kind(state, "init", "sidecar") if not state.members[n].passed]
+        return "ContainersNotInitialized", f"containers with incomplete status: [{' '.join(waiting)}]"
+    if name not in ("Ready", "ContainersReady"):
+        return "", ""
+    if all(is_done(state, member) for member in of_kind(state, "regular")):
+        return "PodCompleted", ""
+    unready = _unready(state)
+    return "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]" if unready else ""
+
+
+def _resizing(state: PodState, stamp: Stamp) -> Iterator[k8s.PodCondition]:
+    """While the limits of what runs are not those of the manifest."""
+    if state.resized >= state.generation:
+        return
+    since = stamp(max((c.since_ns for c in state.conditions.values()), default=0))
+    failure = state.not_resized
+    yield k8s.PodCondition(
+        type="PodResizePending" if failure else "PodResizeInProgress",
+        status="True",
+        last_transition_time=since,
+        reason="Infeasible" if failure else "",
+        message=failure.message if failure else "",
+    )
 
 
 def reason(state: PodState) -> tuple[str, str]:
@@ -93,8 +150,12 @@ def reason(state: PodState) -> tuple[str, str]:
         return ("Stopped", "") if state.sandbox is None else ("Stopping", "")
     if state.goal.want == "restart":
         return "Restarting", ""
+    if state.goal.want == "finish" and state.goal.reason:
+        return state.goal.reason, decide.OVER.get(state.goal.reason, "")
     if state.freezer == "frozen":
         return "Paused", ""
+    if state.replaces is not None:
+        return "WaitingForPredecessor", f"takes the place of pod {state.replaces} when that is gone"
     failed = state.failed_start
     if failed is not None:
         remedy = f"; {failed.failure.remedy}" if failed.failure.remedy else ""
@@ -120,26 +181,31 @@ def _podd(state: PodState) -> k8s.PoddStatus:
 
 def _container(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.ContainerStatus:
     i = member.instance
-    spec = next(c for c in state.pod.spec.containers if c.name == name)
     now = _state(state, name, member, stamp)
     last = k8s.ContainerState()
     if now.waiting is not None and isinstance(i, container.Exited | container.Removing) and container.was_made(i):
         last = _terminated(i.id, i.exit, stamp)
     elif member.last is not None:
         last = _terminated(member.last.id, member.last.exit, stamp)
-    running = isinstance(i, container.Running)
     return k8s.ContainerStatus(
         name=name,
         state=now,
         last_state=last,
-        ready=running and _can_be_ready(state),
-        started=running,
+        ready=_is_ready(state, name),
+        started=container.is_started(i),
         restart_count=member.restarts,
-        image=spec.image,
+        image=spec_of(state, name).image,
         image_id=getattr(i, "image_id", ""),
         container_id=f"{state.driver}://{i.id}" if i else "",
         pid=i.pid if isinstance(i, container.Live) else None,
     )
+
+
+def _is_ready(state: PodState, name: str) -> bool:
+    """An init container that has done its work counts as ready, as for the kubelet."""
+    if kinds(state)[name] == "init":
+        return is_done_well(state, name)
+    return container.is_ready(state.members[name].instance) and _can_be_ready(state)
 
 
 def _state(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.ContainerState:
@@ -147,19 +213,24 @@ def _state(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.Cont
     if isinstance(i, container.Live):
         return k8s.ContainerState(running=k8s.ContainerStateRunning(started_at=stamp(i.started_at_ns)))
     if isinstance(i, container.Exited | container.Removing):
-        if state.goal.want == "run" and not is_finished(state) and (i.exit and _restarts(state, member)):
-            reason, message = _waiting_again(state, name, i.exit)
-            return k8s.ContainerState(waiting=k8s.ContainerStateWaiting(reason=reason, message=message))
+        if state.goal.want == "run" and not is_finished(state) and _restarts(state, name):
+            return _waits(*_waiting_again(state, name, i.exit))
         return _terminated(i.id, i.exit, stamp)
     failed = state.failed_start
     if failed is not None and failed.culprit == name:
-        message = f"{failed.failure.message}; {failed.failure.remedy}".rstrip("; ")
-        return k8s.ContainerState(waiting=k8s.ContainerStateWaiting(reason=failed.reason, message=message))
-    return k8s.ContainerState(waiting=k8s.ContainerStateWaiting(reason="ContainerCreating"))
+        return _waits(failed.reason, f"{failed.failure.message}; {failed.failure.remedy}".rstrip("; "))
+    if state.sandbox is not None and not is_initialized(state) and kinds(state)[name] != "ephemeral":
+        return _waits("PodInitializing")
+    holding = order.waits_for(state, name) if isinstance(i, container.Created) else []
+    return _waits("WaitingForDependency", ", ".join(holding)) if holding else _waits("ContainerCreating")
 
 
-def _restarts(state: PodState, member: Member) -> bool:
-    return isinstance(member.instance, container.Removing) or comes_back(state, member)
+def _waits(reason: str, message: str = "") -> k8s.ContainerState:
+    return k8s.ContainerState(waiting=k8s.ContainerStateWaiting(reason=reason, message=message))
+
+
+def _restarts(state: PodState, name: str) -> bool:
+    return isinstance(state.members[name].instance, container.Removing) or comes_back(state, name)
 
 
 def _waiting_again(state: PodState, name: str, exit: Exit) -> tuple[str, str]:

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
-from podd.core import container, plan, pod, sandbox
+from podd.core import container, look, plan, pod, sandbox
 from podd.core import events as ev
 from podd.core.state import PodState
 from podd.driver.contract import CanPause, Driver, Handle
@@ -328,7 +328,7 @@ class Actor:
             await anyio.sleep(ASK_AGAIN_S)
 
     async def _create_container(self, action: ev.CreateContainer, box: Handle) -> ev.Report:
-        spec = next(c for c in self.state.pod.spec.containers if c.name == action.name)
+        spec = look.spec_of(self.state, action.name)
         config = plan.container_config(
             self.state.pod, spec, action.id, _sandbox_id(self.state), action.attempt, self._around.host
         )

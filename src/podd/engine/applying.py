@@ -17,11 +17,12 @@ from podd.model.pod import Pod
 
 def settled(state: st.PodState) -> bool:
     """Nothing more is to be waited for: it runs, has ended, or its start failed and was undone."""
-    if state.goal.want != "run":
+    if state.goal.want not in ("run", "finish"):
         return state.goal.want != "restart"
     if look.is_finished(state) or state.failed_start is not None:
         return state.sandbox is None
-    running = all(isinstance(m.instance, container.Live | container.Exited) for m in state.members.values())
+    members = [state.members[name].instance for name in look.of_kind(state, "sidecar", "regular")]
+    running = all(isinstance(i, container.Live | container.Exited) for i in members)
     return state.released and isinstance(state.sandbox, sandbox.Ready) and running
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 
 from podd.core import container, plan, sandbox
-from podd.core.look import is_done, is_finished
+from podd.core.look import is_done, is_finished, of_kind, spec_of
 from podd.driver.contract import CanAttach, CanExec, CanInspect, CanStats, ExecRequest, Exit, Handle
 from podd.engine.actor import Actor
 from podd.engine.clock import Clock, since_ns
@@ -96,7 +96,7 @@ class Inside:
         actor = self._registry.find(name, namespace)
         driver = _power(actor, CanAttach, "attach")
         member = member_name(actor, container)
-        spec = next(c for c in actor.state.pod.spec.containers if c.name == member)
+        spec = spec_of(actor.state, member)
         if stdin and not spec.stdin:
             raise Invalid(f"container {member}: has no input", remedy="set stdin: true in its spec")
         fd = await driver.attach(_running(actor, member), stdin=stdin)
@@ -151,14 +151,15 @@ def _forgiving(name: str | None) -> Iterator[None]:
 
 def member_name(actor: Actor, name: str | None) -> str:
     """None stands for the only one. Raises Invalid where there are several, NotFound where there is none such."""
-    members = list(actor.state.members)
     pod = actor.state.pod.metadata.name
     if name is None:
+        members = of_kind(actor.state, "regular")
         if len(members) > 1:
             raise Invalid(f"pod {pod}: has several containers: {', '.join(members)}", remedy="name one with -c")
         return members[0]
-    if name not in members:
-        raise NotFound(f"container {name}: pod {pod} has none such", remedy=f"it has {', '.join(members)}")
+    if name not in actor.state.members:
+        known = ", ".join(actor.state.members)
+        raise NotFound(f"container {name}: pod {pod} has none such", remedy=f"it has {known}")
     return name
 
 
@@ -178,9 +179,8 @@ def _previous(actor: Actor, member: str) -> int:
 
 
 def _standing(actor: Actor, member: str) -> Standing:
-    found = actor.state.members[member]
     over = actor.gone or (actor.state.sandbox is None and (is_finished(actor.state) or actor.state.goal.want != "run"))
-    done = is_done(actor.state, found) and actor.state.goal.want == "run"
+    done = is_done(actor.state, member) and actor.state.goal.want == "run"
     return Standing(attempt=_newest(actor, member), over=over or done)
 
 

@@ -81,11 +81,14 @@ class PoddStatus(Struct):
 class PodStatus(Struct):
     phase: Phase
     conditions: tuple[PodCondition, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
     container_statuses: tuple[ContainerStatus, ...] = ()
+    ephemeral_container_statuses: tuple[ContainerStatus, ...] = ()
     start_time: str | None = None
     reason: str = ""
     message: str = ""
     host_ip: str = msgspec.field(default="", name="hostIP")
     pod_ip: str = msgspec.field(default="", name="podIP")
     qos_class: Literal["Guaranteed", "Burstable", "BestEffort"] = "BestEffort"
+    observed_generation: int = 0
     podd: PoddStatus | None = None

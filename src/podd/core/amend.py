@@ -1,0 +1,74 @@
+"""A manifest that changes while its pod is there: what a running pod can take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from podd.core import container, sandbox
+from podd.core import events as ev
+from podd.core.change import Steps, stop_one
+from podd.core.look import spec_of
+from podd.core.state import PodState
+from podd.errors import Conflict
+from podd.model.pod import Container, Pod, PodSpec, ResourceRequirements
+
+
+def amend(state: PodState, new: Pod, now_ns: int) -> Steps:
+    """Names and what was set by podd stay; limits are changed where the containers run. Raises Conflict."""
+    name = f"pod {state.pod.metadata.namespace}/{state.pod.metadata.name}"
+    spec = _with_resources_of(state.pod.spec, new.spec)
+    if spec is None or spec != new.spec:
+        raise Conflict(f"{name}: the change cannot be made while it is there", remedy="apply makes it anew")
+    meta = replace(state.pod.metadata, labels=new.metadata.labels, annotations=new.metadata.annotations)
+    amended = replace(state, pod=replace(state.pod, metadata=meta, spec=spec))
+    if spec == state.pod.spec:
+        return amended, []
+    generation = state.generation + 1
+    amended = replace(amended, generation=generation, not_resized=None)
+    if state.sandbox is None:
+        return replace(amended, resized=generation), []
+    if _is_on_its_way(state):
+        raise Conflict(f"{name}: its containers are being started or ended", remedy="ask again when it runs")
+    return _restart_resized(amended, state.pod.spec, now_ns, [ev.Resize(generation=generation)])
+
+
+def _is_on_its_way(state: PodState) -> bool:
+    """What is being made has the limits of before, and would differ from its plan."""
+    made = [m.instance for m in state.members.values()]
+    unsettled = container.Creating | container.Created | container.Starting
+    ready = isinstance(state.sandbox, sandbox.Ready) and not state.recovering
+    return not ready or state.goal.want != "run" or any(isinstance(i, unsettled) for i in made)
+
+
+def _restart_resized(state: PodState, old: PodSpec, now_ns: int, actions: list[ev.Action]) -> Steps:
+    """End those that want to be restarted when what has changed of their resources changes: resizePolicy."""
+    before = {c.name: c.resources for c in (*old.init_containers, *old.containers)}
+    for name, resources in before.items():
+        spec = spec_of(state, name)
+        restarted = {rule.resource_name for rule in spec.resize_policy if rule.restart_policy == "RestartContainer"}
+        if restarted & _changed_resources(resources, spec.resources):
+            state, ending = stop_one(state, name, now_ns, again=True)
+            actions += ending
+    return state, actions
+
+
+def _with_resources_of(old: PodSpec, new: PodSpec) -> PodSpec | None:
+    """The old spec with the new one's resources, the part that changes in place; None: not the same containers."""
+
+    def taken(mine: Sequence[Container], theirs: Sequence[Container]) -> tuple[Container, ...] | None:
+        if [c.name for c in mine] != [c.name for c in theirs]:
+            return None
+        return tuple(replace(a, resources=b.resources) for a, b in zip(mine, theirs, strict=True))
+
+    init, regular = taken(old.init_containers, new.init_containers), taken(old.containers, new.containers)
+    if init is None or regular is None:
+        return None
+    return replace(old, init_containers=init, containers=regular, resources=new.resources)
+
+
+def _changed_resources(old: ResourceRequirements, new: ResourceRequirements) -> set[str]:
+    """The names of those of which another amount is asked for, or allowed."""
+    names = {*old.limits, *old.requests, *new.limits, *new.requests}
+    return {n for n in names if (old.limits.get(n), old.requests.get(n)) != (new.limits.get(n), new.requests.get(n))}
