@@ -129,7 +129,13 @@ class Kernel:
 
     FILES = {
         "cpu": {"cpu.max": "max 100000\n", "cpu.weight": "100\n"},
-        "memory": {"memory.max": "max\n", "memory.swap.max": "max\n"},
+        "memory": {
+            "memory.current": "0\n",
+            "memory.high": "max\n",
+            "memory.max": "max\n",
+            "memory.oom.group": "0\n",
+            "memory.swap.max": "max\n",
+        },
         "pids": {"pids.max": "max\n", "pids.current": "0\n"},
     }
 
@@ -239,6 +245,38 @@ def test_limits_go_to_the_v2_files_and_come_back(kernel: Kernel) -> None:
     assert group.apply({}) == ()
     assert set(group.read_limits().values()) == {None, 100_000}
     assert (kernel.root / "podd/p/memory.swap.max").read_text() == "max\n"
+
+
+@pytest.mark.parametrize("can_be_reclaimed", [True, False])
+def test_v2_is_not_made_to_kill_by_a_limit_below_what_is_in_use(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, can_be_reclaimed: bool
+) -> None:
+    group = v2(kernel.root).group("p")
+    group.create()
+    group.apply({"memory_bytes": 64 * MIB, "cpu_quota_us": 20_000})
+    (kernel.root / "p/memory.current").write_text(f"{48 * MIB}\n")
+
+    def write(path: str, text: str) -> None:
+        kernel.write(path, text)
+        if can_be_reclaimed and path.endswith("/memory.high"):
+            (kernel.root / "p/memory.current").write_text(f"{8 * MIB}\n")
+
+    monkeypatch.setattr(cgroup.knobs, "write", write)
+    smaller: cgroup.Limits = {"memory_bytes": 16 * MIB, "cpu_quota_us": 10_000}
+    if can_be_reclaimed:
+        assert group.change(smaller)["memory_bytes"] == 16 * MIB
+    else:
+        with pytest.raises(Conflict, match=r"memory\.max: more is in use"):
+            group.change(smaller)
+        assert (group.read_limits()["memory_bytes"], group.read_limits()["cpu_quota_us"]) == (64 * MIB, 20_000)
+    assert (kernel.root / "p/memory.high").read_text() == "max\n"
+
+
+def test_a_group_that_dies_together_is_marked_so(kernel: Kernel) -> None:
+    group = v2(kernel.root).group("p")
+    group.create()
+    group.die_together()
+    assert (kernel.root / "p/memory.oom.group").read_text() == "1\n"
 
 
 def test_a_limit_without_its_controller_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,6 +465,21 @@ def test_the_kernel_tells_the_limits_that_were_set(group: Group) -> None:
         assert group.read_limits(change) == {**unlimited, **change}
     group.apply({})
     assert group.read_limits() == unlimited
+
+
+@pytest.mark.root
+def test_limits_are_changed_all_or_none(group: Group, run: Run) -> None:
+    before: cgroup.Limits = {"memory_bytes": 256 * MIB, "cpu_quota_us": 20_000, "pids": 12}
+    group.apply(before)
+    holder = run(group, f"held = b'x' * {64 * MIB}\nprint(flush=True)\nimport signal; signal.pause()")
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"\n"
+    group.die_together()  # has no effect where v1 limits memory, and breaks nothing
+    with pytest.raises(Conflict, match="more is in use"):
+        group.change({"memory_bytes": 16 * MIB, "cpu_quota_us": 10_000, "pids": 11})
+    assert group.read_limits(before) == {**before, "cpu_period_us": 100_000, "cpu_shares": None}
+    larger: cgroup.Limits = {"memory_bytes": 300 * MIB, "cpu_quota_us": 30_000}
+    assert group.change(larger) == {**larger, "cpu_period_us": 100_000, "cpu_shares": None, "pids": None}
 
 
 @pytest.mark.root

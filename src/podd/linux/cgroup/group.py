@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from podd.errors import Conflict, Invalid, NotFound, Unavailable
+from podd.errors import Conflict, Invalid, NotFound, PoddError, Unavailable
 from podd.linux.cgroup import knobs
 from podd.linux.cgroup.files import read, read_or_none, table, write
 from podd.linux.cgroup.knobs import Limits, Usage
@@ -126,6 +126,26 @@ class Group:
             unenforced += [field for field in fields if limits.get(field) is not None]
         return tuple(unenforced)
 
+    def change(self, limits: Limits) -> Limits:
+        """As apply, of a group in use, and all or nothing. Returns what `read_limits` then says.
+
+        Raises as apply; the limits are then as they were.
+        """
+        before = self.read_limits()
+        try:
+            self.apply(limits)
+        except (PoddError, OSError):
+            with contextlib.suppress(PoddError, OSError):
+                self.apply(before)
+            raise
+        return self.read_limits(limits)
+
+    def die_together(self) -> None:
+        """Have the kernel kill all of the group where it would kill one for want of memory. v1 cannot: no effect."""
+        place = self._directory_of("memory")
+        if place is not None and place[1] == 2:
+            knobs.kill_whole_on_oom(place[0])
+
     def _refused(self, exc: OSError) -> Exception:
         knob = str(exc.filename).rpartition("/")[2]
         if exc.errno in (errno.EINVAL, errno.ERANGE):
@@ -134,7 +154,10 @@ class Group:
                 remedy="a cpu quota is at least 1000 us and, on cgroup v1, not above the parent's share",
             )
         if exc.errno == errno.EBUSY:
-            return Conflict(f"cgroup {self.path}: {knob}: more is in use than the limit allows")
+            return Conflict(
+                f"cgroup {self.path}: {knob}: more is in use than the limit allows",
+                remedy="give it more, or have the program free some first",
+            )
         return exc
 
     def read_limits(self, asked: Limits | None = None) -> Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Callable
@@ -110,8 +111,26 @@ def _apply_memory_v1(group: str, limits: Limits) -> bool:
 
 def _apply_memory_v2(group: str, limits: Limits) -> bool:
     asked = limits.get("memory_bytes")
+    if asked is not None:
+        _make_room_v2(group, asked // _PAGE * _PAGE)
     _set(f"{group}/memory.swap.max", "max" if asked is None else 0)
     return _set(f"{group}/memory.max", "max" if asked is None else asked // _PAGE * _PAGE)
+
+
+def _make_room_v2(group: str, wanted: int) -> None:
+    """Take back what is above the limit to come. OSError EBUSY: it cannot be; v1 says so itself, v2 would kill."""
+    if (_number(f"{group}/memory.current") or 0) <= wanted:
+        return
+    high = f"{group}/memory.high"
+    write(high, str(wanted))  # reclaims what can be, and waits for it
+    write(high, "max")
+    if (_number(f"{group}/memory.current") or 0) > wanted:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), f"{group}/memory.max")
+
+
+def kill_whole_on_oom(group: str) -> None:
+    """Of v2. A kernel before 4.19 has no such file: then it kills one process."""
+    _set(f"{group}/memory.oom.group", 1)
 
 
 def _apply_pids(group: str, limits: Limits) -> bool:
