@@ -169,6 +169,7 @@ class Pod:
             "read_only_paths": [],
             "rlimits": {},
             "oom_score_adj": None,
+            "pid_target": "",
             "log_path": "",
             "log_max_bytes": 0,
             "log_max_files": 0,

@@ -23,6 +23,7 @@ from podd.driver.contract import (
     Exit,
     Handle,
     Health,
+    Limits,
     NamespaceRow,
     Owned,
     SandboxConfig,
@@ -62,6 +63,8 @@ class SetnsDriver:
         pause=True,
         stats=True,
         connect=True,
+        resize=True,
+        pid_target=True,
         rootfs_directory=True,
         outlives_podd=True,
     )
@@ -292,7 +295,17 @@ class SetnsDriver:
     async def open_socket(self, sandbox: Handle, family: int, kind: int) -> int:
         return await anyio.to_thread.run_sync(host.open_socket, sandbox, family, kind)
 
-    # ---- pause, stats, inspect ---------------------------------------------------------------------------------------
+    # ---- resize, pause, stats, inspect -------------------------------------------------------------------------------
+
+    async def resize_sandbox(self, sandbox: Handle, limits: Limits) -> Limits:
+        return await self._resize(sandbox.id, "", limits)
+
+    async def resize_container(self, sandbox: Handle, container: Handle, limits: Limits) -> Limits:
+        return await self._resize(sandbox.id, container.id, limits)
+
+    async def _resize(self, sandbox_id: str, container_id: str, limits: Limits) -> Limits:
+        asked = {"container": container_id, "limits": plans.limits_plan(limits)}
+        return plans.limits((await self._in_hand.ask(sandbox_id, "resize", asked))["limits"])
 
     async def pause(self, sandbox: Handle) -> None:
         await anyio.to_thread.run_sync(self._here.group(sandbox.id).freeze)

@@ -129,6 +129,7 @@ def container_plan(config: ContainerConfig, section: Section) -> ContainerPlan:
         "read_only_paths": read_only_paths(security),
         "rlimits": {},
         "oom_score_adj": config.oom_score_adj,
+        "pid_target": config.pid_target or "",
         "log_path": config.log_path,
         "log_max_bytes": section.log_max_bytes or config.log_max_bytes,
         "log_max_files": section.log_max_files or config.log_max_files,
@@ -186,8 +187,12 @@ def limits_plan(limits: Limits) -> LimitsPlan:
     }
 
 
-def observed(namespaces: Mapping[str, int], cgroup: str, limits: LimitsPlan) -> Observed:
-    return Observed(namespaces=namespaces, cgroup=cgroup, limits=msgspec.convert(dict(limits), Limits))
+def limits(plan: LimitsPlan) -> Limits:
+    return msgspec.convert(dict(plan), Limits)
+
+
+def observed(namespaces: Mapping[str, int], cgroup: str, found: LimitsPlan) -> Observed:
+    return Observed(namespaces=namespaces, cgroup=cgroup, limits=limits(found))
 
 
 def exit_of(record: ExitRecord) -> Exit:

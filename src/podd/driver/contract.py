@@ -397,7 +397,7 @@ class CanResize(Protocol):
     """Change limits of what runs, without a restart. Returns what the kernel then says.
 
     A limit that is None is lifted. Raises Conflict: the kernel refuses it now, as memory below what is in use; the
-    limits are then as they were.
+    limits are then as they were. No member may have more than its sandbox: that one grows first and shrinks last.
     """
 
     async def resize_sandbox(self, sandbox: Handle, limits: Limits) -> Limits: ...

@@ -20,7 +20,16 @@ import pluggy
 import structlog
 
 from podd.driver import hookspecs
-from podd.driver.contract import CONTRACT_VERSION, CanAttach, CanConnect, CanExec, CanPause, CanStats, Driver
+from podd.driver.contract import (
+    CONTRACT_VERSION,
+    CanAttach,
+    CanConnect,
+    CanExec,
+    CanPause,
+    CanResize,
+    CanStats,
+    Driver,
+)
 from podd.driver.hookspecs import GROUP, DriverFactory, DriverPaths
 from podd.errors import Internal, Invalid, PoddError
 from podd.model.pod import Pod
@@ -151,7 +160,14 @@ def discover(found: Iterable[EntryPoint] | None = None) -> Discovered:
 
 def missing_powers(driver: Driver) -> list[str]:
     """Capabilities that the driver declares without having the methods."""
-    powers = {"exec": CanExec, "attach": CanAttach, "pause": CanPause, "stats": CanStats, "connect": CanConnect}
+    powers = {
+        "exec": CanExec,
+        "attach": CanAttach,
+        "pause": CanPause,
+        "stats": CanStats,
+        "connect": CanConnect,
+        "resize": CanResize,
+    }
     return [
         name for name, power in powers.items() if getattr(driver.capabilities, name) and not isinstance(driver, power)
     ]

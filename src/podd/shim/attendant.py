@@ -32,7 +32,7 @@ from podd.shim.keeper import PEER, Keeper
 from podd.shim.keeping import Keeping
 from podd.shim.loop import Later, Loop
 from podd.shim.peers import Answer, Peers
-from podd.shim.plan import ContainerPlan, ExitRecord, SandboxPlan, SandboxReport
+from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, SandboxPlan, SandboxReport
 from podd.shim.processes import Child
 from podd.shim.wire import Connection, Descriptors, decode, error_of, listener, send_once
 
@@ -55,6 +55,7 @@ class State(TypedDict):
     """What STATE_FILE holds: all that the next attendant needs to know. The sandbox is whole."""
 
     report: SandboxReport
+    limits: LimitsPlan  # what the pod's are to be
     is_throttled: bool  # has the pod's processor limit been applied
     containers: dict[str, containers.Saved]
     execs: dict[str, execs.Saved]
@@ -127,6 +128,7 @@ class Attendant:
         self._home = Home(plan, layout, os.getppid())
         self._pod = Pod(self._loop, plan, self._home.group, self._keeping, self._save)
         self._report: SandboxReport | None = None
+        self._limits = plan["limits"]
         self._is_throttled = False
         self._containers: dict[str, Container] = {}
         self._execs = Execs(self._pod, self._on_exec_exit)
@@ -140,6 +142,7 @@ class Attendant:
                 "create_container": self._create_container,
                 "start": self._start,
                 "signal": self._signal,
+                "resize": self._resize,
                 "status": self._status,
                 "destroy_container": self._destroy_container,
                 "exec": self._exec,
@@ -182,6 +185,7 @@ class Attendant:
         assert self._report is not None
         state: State = {
             "report": self._report,
+            "limits": self._limits,
             "is_throttled": self._is_throttled,
             "containers": {c.id: c.save() for c in self._containers.values() if c.state != "creating"},
             "execs": self._execs.save(),
@@ -190,7 +194,7 @@ class Attendant:
         write_json(f"{self._plan['run_dir']}/{STATE_FILE}", state)
 
     def _restore(self, state: State) -> None:
-        self._report, self._is_throttled = state["report"], state["is_throttled"]
+        self._report, self._limits, self._is_throttled = state["report"], state["limits"], state["is_throttled"]
         self._peers.restore(state["subscribers"])
         nothing: containers.Saved = {"start": None, "exit": None}
         for name in containers.made(self._pod):
@@ -295,8 +299,9 @@ class Attendant:
             raise Conflict(f"sandbox {self._plan['id']}: it is not ready for containers")
         container = self._containers.get(plan["id"])
         if container is None:
+            target = self._known(plan["pid_target"]) if plan["pid_target"] else None
             container = self._containers[plan["id"]] = Container(self._pod, plan, self._on_exit)
-            self._loop.spawn(container.create())
+            self._loop.spawn(container.create(target))
         elif container.plan != plan:
             raise Conflict(f"container {plan['id']}: it was made from another plan")
         outcome = await container.created
@@ -308,7 +313,7 @@ class Attendant:
     async def _start(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
         containers = [self._known(name) for name in args["containers"]]
         if not self._is_throttled and self._report is not None:
-            self._report["limits"] = self._home.throttle()
+            self._report["limits"] = self._home.throttle(self._limits)
             self._is_throttled = True
         for container in containers:
             container.release()
@@ -319,6 +324,17 @@ class Attendant:
         for container in [self._known(name) for name in args["containers"]]:
             container.signal(number)
         return {}, []
+
+    async def _resize(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
+        limits: LimitsPlan = args["limits"]
+        if args["container"]:
+            return {"limits": self._known(args["container"]).resize(limits)}, []
+        if self._report is None:
+            raise Conflict(f"sandbox {self._plan['id']}: it is not ready")
+        self._report["limits"] = self._home.resize(limits, is_throttled=self._is_throttled)
+        self._limits = limits
+        self._save()
+        return {"limits": self._report["limits"]}, []
 
     async def _destroy_container(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
         container = self._containers.get(args["container"])

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
 
     from podd.linux.cgroup import Group
     from podd.shim.keeping import Keeping
-    from podd.shim.plan import ContainerPlan, ContainerReport, ContainerState, ExitRecord, SandboxPlan, StartReport
+    from podd.shim.plan import (
+        ContainerPlan,
+        ContainerReport,
+        ContainerState,
+        ExitRecord,
+        LimitsPlan,
+        SandboxPlan,
+        StartReport,
+    )
 
 SIGKILL = 9
 KILL_SLICE_S = 0.02
@@ -99,11 +107,11 @@ class Container:
 
     # ---- making ------------------------------------------------------------------------------------------------------
 
-    async def create(self) -> None:
-        """Set `created`. After a failure nothing of the container is left."""
+    async def create(self, target: Container | None = None) -> None:
+        """Set `created`. After a failure nothing of the container is left. target: as the plan's pid_target."""
         with self._work():
             try:
-                report, reports = await self._create()
+                report, reports = await self._create(target)
             except Exception as exc:  # noqa: BLE001 - it is answered to whoever asked
                 await self._undo()
                 self.created.set(exc)
@@ -114,13 +122,14 @@ class Container:
             write_json(self._places.made, made)
         self._pod.loop.spawn(self._follow(reports))
 
-    async def _create(self) -> tuple[ContainerReport, Reports]:
+    async def _create(self, target: Container | None) -> tuple[ContainerReport, Reports]:
         self._group.create()
+        self._group.die_together()
         self._group.apply(unthrottled(self.plan["limits"]))
         pipes = None if self.plan["tty"] else Pipes.make(has_stdin=self.plan["stdin"])
         given = Descriptors(pipes.ours if pipes else ())
         try:
-            reports = self._fork(pipes)
+            reports = self._fork(pipes, target)
             try:
                 said, terminal = await reports.ready()
                 given.add([terminal] if terminal >= 0 else [])
@@ -136,12 +145,13 @@ class Container:
         finally:
             given.close()
 
-    def _fork(self, pipes: Pipes | None) -> Reports:
+    def _fork(self, pipes: Pipes | None, target: Container | None) -> Reports:
         pod, plan, keeping = self._pod.plan, self.plan, self._pod.keeping
+        beside = None if target is None else target.pidfd
         try:
             with entrance(self._group) as (born_in, cgroups):
                 pid, sync, hold = held.start(
-                    lambda: stage.fork_container(pod, born_in, sibling=True),
+                    lambda: stage.fork_container(pod, born_in, sibling=True, beside=beside),
                     lambda sync, hold: stage.container_child(
                         pod, plan, ChildFds(sync, hold, pipes and pipes.child, cgroups)
                     ),
@@ -194,6 +204,17 @@ class Container:
         self.process.signal(number)
         if number == SIGKILL:
             self._pod.loop.spawn(kill_group(self._pod.loop, self._group))
+
+    @property
+    def pidfd(self) -> int:
+        """Of its first process. Raises Conflict: it does not run."""
+        if self.state != "running" or self.process is None or self.process.pidfd < 0:
+            raise Conflict(f"container {self.plan['name']}: its processes cannot be shared: it is not running")
+        return self.process.pidfd
+
+    def resize(self, limits: LimitsPlan) -> LimitsPlan:
+        """Change its limits; what the kernel then has. Raises Conflict, Invalid: they are as they were."""
+        return self._group.change(limits)
 
     def attach(self, *, stdin: bool) -> socket.socket:
         """Raises Conflict: it does not run."""

@@ -120,10 +120,14 @@ class Home:
             "notes": [f"{name}: this host has nothing to enforce it" for name in unenforced],
         }
 
-    def throttle(self) -> LimitsPlan:
+    def throttle(self, limits: LimitsPlan) -> LimitsPlan:
         """Apply the pod's processor limit too; all its limits, as the kernel then has them."""
-        self.group.apply(self.plan["limits"])
-        return self.group.read_limits(self.plan["limits"])
+        self.group.apply(limits)
+        return self.group.read_limits(limits)
+
+    def resize(self, limits: LimitsPlan, *, is_throttled: bool) -> LimitsPlan:
+        """Change the pod's limits; what the kernel then has. Raises Conflict, Invalid: they are as they were."""
+        return self.group.change(limits if is_throttled else unthrottled(limits))
 
     def _make_namespaces(self) -> sandbox.SandboxNamespaces:
         ns_dir = f"{self.plan['run_dir']}/ns"

@@ -19,6 +19,7 @@ Shim verbs:
     create_container(container: ContainerPlan)   -> ContainerReport     held; many run at the same time
     start(containers: [id])                      -> {"started": [StartReport]}      all released in one go
     signal(containers: [id], signal: int)        -> {}
+    resize(container: id or "", limits: LimitsPlan) -> {"limits": LimitsPlan}       "": of the pod
     status()                                     -> {"sandbox": SandboxReport, "containers": {id: ContainerState}}
     subscribe()                                  -> {}; notices of exits from now on come on this connection
     destroy_container(container: id)             -> {}
@@ -122,6 +123,7 @@ class ContainerPlan(TypedDict):
     read_only_paths: list[str]
     rlimits: dict[str, tuple[int, int]]
     oom_score_adj: int | None
+    pid_target: str  # the container, which runs, whose process namespace is to be its own; "" for one of its own
     log_path: str
     log_max_bytes: int
     log_max_files: int

@@ -72,15 +72,20 @@ def warm() -> None:
     credentials.warm()
 
 
-def fork_container(sandbox: SandboxPlan, group: int | None = None, *, sibling: bool = False) -> int:
+def fork_container(
+    sandbox: SandboxPlan, group: int | None = None, *, sibling: bool = False, beside: int | None = None
+) -> int:
     """As os.fork(), with the child in the pid namespace that a container of this sandbox belongs in.
 
     group: the directory of a v2 cgroup that the child is born in. sibling: as `podd.linux.cgroup.fork_into`.
-    Raises Conflict: the init of the pod's pid namespace has ended.
+    beside: a pidfd of the first process of a container whose pid namespace it is to be, where each has its own.
+    Raises Conflict: that process, or the init of the pod's pid namespace, has ended.
     """
     fork = _fork(group, sibling=sibling)
     if sandbox["pid"] == "node":
         return fork()
+    if sandbox["pid"] == "container" and beside is not None:
+        return _fork_beside(beside, fork, "container: the one whose processes it is to share has ended")
     if sandbox["pid"] == "container":
         return namespaces.fork_in_new_pid_namespace(fork)
     pin = os.open(f"{sandbox['run_dir']}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)

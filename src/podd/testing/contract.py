@@ -27,10 +27,11 @@ import msgspec
 import pytest
 
 pytest.register_assert_rewrite(
-    "podd.testing.contract_sandboxes", "podd.testing.contract_containers", "podd.testing.contract_powers"
+    *(f"podd.testing.contract_{part}" for part in ("sandboxes", "containers", "powers", "changes"))
 )
 
 from podd.driver.contract import ContainerConfig, Driver, Handle  # noqa: E402
+from podd.testing.contract_changes import Changes  # noqa: E402
 from podd.testing.contract_containers import Containers  # noqa: E402
 from podd.testing.contract_powers import Powers  # noqa: E402
 from podd.testing.contract_sandboxes import Sandboxes  # noqa: E402
@@ -38,7 +39,7 @@ from podd.testing.lab import Act, Lab, open_descriptors  # noqa: E402
 
 
 @pytest.mark.anyio
-class DriverContract(Sandboxes, Containers, Powers):
+class DriverContract(Sandboxes, Containers, Powers, Changes):
     """Subclass it, name the image, and give `make_driver`. The rest has defaults for real drivers.
 
     image: what containers run; it must have /bin/sh, sleep, cat and kill.

@@ -35,6 +35,7 @@ from podd.driver.contract import (
     Exit,
     Handle,
     Health,
+    Limits,
     Owned,
     SandboxConfig,
     SandboxCreated,
@@ -44,7 +45,7 @@ from podd.driver.contract import (
 )
 from podd.errors import Conflict, NotFound, Unavailable
 from podd.model.ids import ContainerId, SandboxId
-from podd.testing.fakehost import FakeContainer, FakeHost, FakeSandbox, wake
+from podd.testing.fakehost import USED_BYTES, FakeContainer, FakeHost, FakeSandbox, wake
 from podd.testing.fakescript import FOREVER, Entry, Fault, Program
 
 __all__ = ["CAPABILITIES", "FOREVER", "Entry", "FakeDriver", "FakeHost", "Fault", "Program"]
@@ -61,6 +62,8 @@ CAPABILITIES = Capabilities(
     pause=True,
     stats=True,
     connect=True,
+    resize=True,
+    pid_target=True,
     images=True,
     rootfs_directory=True,
 )
@@ -289,6 +292,23 @@ class FakeDriver:
 
         return await self._do("open_socket", sandbox.id, self._pod_of(sandbox.id), opened)
 
+    async def resize_sandbox(self, sandbox: Handle, limits: Limits) -> Limits:
+        return await self._do(
+            "resize_sandbox",
+            sandbox.id,
+            self._pod_of(sandbox.id),
+            lambda: self._host.resize_sandbox(self._alive(sandbox.id), limits),
+        )
+
+    async def resize_container(self, sandbox: Handle, container: Handle, limits: Limits) -> Limits:
+        self._must_be_in(sandbox, [container.id])
+        return await self._do(
+            "resize_container",
+            container.id,
+            self._names(container.id),
+            lambda: self._host.resize_container(self._container(container), limits),
+        )
+
     async def pause(self, sandbox: Handle) -> None:
         await self._do(
             "pause", sandbox.id, self._pod_of(sandbox.id), lambda: self._host.freeze(self._alive(sandbox.id))
@@ -307,9 +327,9 @@ class FakeDriver:
                 cpu_usage_ns=sum(one.cpu_usage_ns or 0 for one in used.values()),
                 memory_usage_bytes=sum(one.memory_usage_bytes or 0 for one in used.values()),
                 memory_working_set_bytes=sum(one.memory_working_set_bytes or 0 for one in used.values()),
-                memory_limit_bytes=box.config.limits.memory_bytes,
+                memory_limit_bytes=box.observed.limits.memory_bytes,
                 pids=sum(one.pids or 0 for one in used.values()),
-                pids_limit=box.config.limits.pids,
+                pids_limit=box.observed.limits.pids,
             )
             return SandboxUsage(at_ns=self._host.now_ns(), pod=pod, containers=used)
 
@@ -441,9 +461,9 @@ def _usage(container: FakeContainer) -> Usage:
     assert container.started_s is not None
     return Usage(
         cpu_usage_ns=round((anyio.current_time() - container.started_s) * 1e9),
-        memory_usage_bytes=1024 * 1024,
-        memory_working_set_bytes=1024 * 1024,
-        memory_limit_bytes=container.config.limits.memory_bytes,
+        memory_usage_bytes=USED_BYTES,
+        memory_working_set_bytes=USED_BYTES,
+        memory_limit_bytes=container.observed.limits.memory_bytes,
         pids=1,
-        pids_limit=container.config.limits.pids,
+        pids_limit=container.observed.limits.pids,
     )

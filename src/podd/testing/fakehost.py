@@ -17,12 +17,15 @@ from itertools import count
 from typing import Literal
 
 import anyio
+from msgspec.structs import replace
 
-from podd.driver.contract import ContainerConfig, Exit, Observed, SandboxConfig
+from podd.driver.contract import ContainerConfig, Exit, Limits, Observed, SandboxConfig
+from podd.errors import Conflict
 from podd.model.ids import INSTANCE_ID, ContainerId, SandboxId
 from podd.testing.fakescript import FOREVER, Entry, Fault, Program
 
 NS_PER_S = 1_000_000_000
+USED_BYTES = 1024 * 1024  # of memory, by each container that runs
 NODE_NAMESPACES = {"net": 4026531840, "ipc": 4026531839, "uts": 4026531838, "pid": 4026531836}
 
 
@@ -34,6 +37,7 @@ class FakeContainer:
     program: Program
     observed: Observed
     pid: int
+    target: FakeContainer | None = None  # whose pid namespace it is in
     whole: bool = True
     started_s: float | None = None
     ends_s: float | None = None
@@ -257,11 +261,13 @@ class FakeHost:
         if container is None:
             if config.sandbox_id != box.config.id:
                 self.violations.append(f"container_made of {config.name}: in sandbox {box.config.id}, not its own")
+            target = self._target(box, config)
             container = box.containers[config.id] = FakeContainer(
                 config=config,
                 program=self._program(box.config.pod_name, config),
-                observed=self.observe(config, self._observed(box, config)),
+                observed=self.observe(config, self._observed(box, config, target)),
                 pid=next(self._pids),
+                target=target,
                 whole=whole,
             )
             self.effect("container_made", config.id, config.name, "" if whole else "remains")
@@ -306,6 +312,19 @@ class FakeHost:
         del box.containers[container_id]
         self.effect("container_removed", container_id, container.config.name)
         wake(container)
+
+    def resize_sandbox(self, box: FakeSandbox, limits: Limits) -> Limits:
+        running = [container for container in box.containers.values() if container.running]
+        _refuse_below(limits, len(running) * USED_BYTES)
+        box.observed = replace(box.observed, limits=limits)
+        self.effect("sandbox_resized", box.config.id, box.config.pod_name)
+        return limits
+
+    def resize_container(self, container: FakeContainer, limits: Limits) -> Limits:
+        _refuse_below(limits, USED_BYTES if container.running else 0)
+        container.observed = replace(container.observed, limits=limits)
+        self.effect("container_resized", container.config.id, container.config.name)
+        return limits
 
     def freeze(self, box: FakeSandbox) -> None:
         if box.frozen:
@@ -370,6 +389,9 @@ class FakeHost:
         )
         self.effect("exited", container.config.id, container.config.name, str(code))
         wake(container)
+        for other in self.containers():  # the kernel kills all in a pid namespace whose first process has ended
+            if other.target is container:
+                self._end(other, 137, signal.SIGKILL, at_s)
 
     def _write_log(self, container: FakeContainer) -> None:
         path = container.config.log_path
@@ -386,10 +408,20 @@ class FakeHost:
             return FOREVER
         return scripted if isinstance(scripted, Program) else scripted[min(config.attempt, len(scripted) - 1)]
 
-    def _observed(self, box: FakeSandbox, config: ContainerConfig) -> Observed:
+    def _target(self, box: FakeSandbox, config: ContainerConfig) -> FakeContainer | None:
+        """Raises Conflict: the one whose processes it is to share does not run."""
+        if config.pid_target is None or box.config.namespaces.pid != "container":
+            return None
+        target = box.containers.get(config.pid_target)
+        if target is None or not target.running:
+            raise Conflict(f"container {config.name}: the one whose processes it is to share does not run")
+        return target
+
+    def _observed(self, box: FakeSandbox, config: ContainerConfig, target: FakeContainer | None) -> Observed:
         own = ("mnt", "cgroup", *(name for name in NODE_NAMESPACES if name not in box.observed.namespaces))
+        theirs = {} if target is None else {"pid": target.observed.namespaces["pid"]}
         return Observed(
-            namespaces={**box.observed.namespaces, **{name: next(self._inodes) for name in own}},
+            namespaces={**box.observed.namespaces, **{name: next(self._inodes) for name in own}, **theirs},
             cgroup=f"{box.observed.cgroup}/{config.id}",
             limits=config.limits,
         )
@@ -412,6 +444,11 @@ class FakeHost:
         for (pod, name), number in live.items():
             if number > 1:
                 self.violations.append(f"{pod}/{name}: has {number} live instances at {anyio.current_time():g} s")
+
+
+def _refuse_below(limits: Limits, used_bytes: int) -> None:
+    if limits.memory_bytes is not None and limits.memory_bytes < used_bytes:
+        raise Conflict(f"memory: {used_bytes} bytes are in use: more than a limit of {limits.memory_bytes}")
 
 
 def wake(thing: FakeSandbox | FakeContainer) -> None:

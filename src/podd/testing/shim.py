@@ -177,6 +177,7 @@ def container_plan(base: str, sandbox_id: str, name: str, argv: Sequence[str], *
         "read_only_paths": [],
         "rlimits": {},
         "oom_score_adj": None,
+        "pid_target": "",
         "log_path": f"{base}/log/{sandbox_id}/{name}.log",
         "log_max_bytes": 10 << 20,
         "log_max_files": 3,
