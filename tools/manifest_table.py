@@ -7,18 +7,21 @@ from pathlib import Path
 
 from msgspec import inspect
 
-from podd.model.fields import FIELDS, RESOURCES, Field, Treatment
-from podd.model.suggest import present, type_of_pod
+from podd.model.fields import RESOURCES, ROWS, Field, Treatment
+from podd.model.objects import ConfigMap, Secret
+from podd.model.pod import Pod
+from podd.model.suggest import present, type_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "manifest.md"
 BEGIN, END = "<!-- fields: begin -->", "<!-- fields: end -->"
 
 
 def table() -> str:
-    """One table for each object, where it first stands in a Pod."""
+    """One table for each object, where it first stands."""
     parts = []
-    for path, kind in _objects(type_of_pod(), ""):
-        rows = FIELDS[kind]
+    seen: set[str] = set()
+    for path, kind in (found for cls in (Pod, ConfigMap, Secret) for found in _objects(type_of(cls), "", seen)):
+        rows = ROWS[kind]
         parts.append(f"### {kind}{f', `{path}`' if path else ''}\n\n| field | podd | |\n| --- | --- | --- |")
         parts[-1] += "".join(f"\n| `{name}` | {row.treatment} | {_note(row)} |" for name, row in _ordered(rows))
     parts.append("### Resources, in limits and requests\n\n| name | podd | |\n| --- | --- | --- |")
@@ -26,8 +29,7 @@ def table() -> str:
     return "\n\n".join(parts)
 
 
-def _objects(kind: inspect.StructType, path: str, seen: set[str] | None = None) -> Iterator[tuple[str, str]]:
-    seen = set() if seen is None else seen
+def _objects(kind: inspect.StructType, path: str, seen: set[str]) -> Iterator[tuple[str, str]]:
     if kind.cls.__name__ in seen:
         return
     seen.add(kind.cls.__name__)

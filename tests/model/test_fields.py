@@ -17,8 +17,11 @@ from msgspec import inspect
 from podd.errors import Invalid
 from podd.model import manifest
 from podd.model.fields import FIELDS, RESOURCES, Treatment
+from podd.model.fields import ROWS as ALL_ROWS
+from podd.model.objects import ConfigMap, Secret
+from podd.model.pod import Pod
 from podd.model.problem import Problem
-from podd.model.suggest import present, type_of_pod
+from podd.model.suggest import present, type_of
 
 Schema = dict[str, Any]
 Place = tuple[str | int, ...]
@@ -54,7 +57,7 @@ def ref(schema: Schema) -> str:
 
 
 def honoured_types() -> Iterator[inspect.StructType]:
-    """Every object of podd's Pod, once."""
+    """Every object of podd's Pod, and of the documents beside it, once."""
     seen: dict[str, inspect.StructType] = {}
 
     def walk(kind: inspect.Type) -> None:
@@ -65,21 +68,22 @@ def honoured_types() -> Iterator[inspect.StructType]:
             for member in kind.fields:
                 walk(member.type)
 
-    walk(type_of_pod())
+    for cls in (Pod, ConfigMap, Secret):
+        walk(type_of(cls))
     return iter(seen.values())
 
 
 @pytest.mark.parametrize("directory", DIRECTORIES, ids=lambda path: path.name)
-def test_no_field_of_a_pod_is_unclassified(directory: Path) -> None:
+def test_no_field_is_unclassified(directory: Path) -> None:
     """Every leaf lies at or below a row: the walk goes on below honoured objects and ends at every other row."""
     schemas = definitions(directory)
     missing = []
-    unseen, seen = ["Pod"], set()
+    unseen, seen = ["Pod", "ConfigMap", "Secret"], set()
     while unseen:
         kind = unseen.pop()
         seen.add(kind)
         for name, schema in schemas[kind]["properties"].items():
-            row = FIELDS[kind].get(name)
+            row = ALL_ROWS[kind].get(name)
             if row is None:
                 missing.append(f"{kind}.{name}")
                 continue
@@ -88,11 +92,11 @@ def test_no_field_of_a_pod_is_unclassified(directory: Path) -> None:
             if row.treatment is Treatment.HONOURED and schemas.get(below, {}).get("properties") and below not in seen:
                 unseen.append(below)
     assert missing == []
-    assert seen <= set(FIELDS)
+    assert seen <= set(ALL_ROWS)
 
 
 def test_every_row_is_a_field_of_some_version() -> None:
-    for kind, rows in FIELDS.items():
+    for kind, rows in ALL_ROWS.items():
         known = {
             name for directory in DIRECTORIES for name in definitions(directory).get(kind, {}).get("properties", {})
         }
@@ -101,9 +105,9 @@ def test_every_row_is_a_field_of_some_version() -> None:
 
 def test_the_honoured_fields_are_those_of_podds_types() -> None:
     types = {kind.cls.__name__: kind for kind in honoured_types()}
-    assert set(types) == set(FIELDS)
+    assert set(types) == set(ALL_ROWS)
     for name, kind in types.items():
-        honoured = {field for field, row in FIELDS[name].items() if row.treatment is Treatment.HONOURED}
+        honoured = {field for field, row in ALL_ROWS[name].items() if row.treatment is Treatment.HONOURED}
         own = {field for owner, field in OWN_FIELDS if owner == name}
         assert {member.encode_name for member in kind.fields} - own == honoured, name
 

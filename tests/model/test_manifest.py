@@ -168,7 +168,7 @@ WRONG_SHAPES = {
     "kind:": "kind: required; podd reads kind: Pod",
     "kind: [Pod]": 'kind: podd does not run ""; podd runs Pods: apiVersion v1, kind Pod',
     "kind: Service": 'kind: podd does not run "Service"; there is no cluster network',
-    "kind: List": "items: a list of pods is wanted",
+    "kind: List": "items: a list of objects is wanted",
 }
 
 

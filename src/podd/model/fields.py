@@ -54,7 +54,7 @@ _SERVER = "set by a server"
 
 _POD = {
     "apiVersion": _honoured("v1"),
-    "kind": _honoured("Pod; a List of Pods is read item by item"),
+    "kind": _honoured("Pod; a List is read item by item"),
     "metadata": _honoured(),
     "spec": _honoured(),
     "status": _ignored("podd writes its own"),
@@ -352,6 +352,27 @@ FIELDS: dict[str, dict[str, Field]] = {
     "DownwardAPIProjection": {"items": _honoured()},
 }
 
+_OBJECT = {
+    "apiVersion": _honoured("v1"),
+    "kind": _honoured(),
+    "metadata": _honoured(),
+    "immutable": _honoured("its contents never change again, and neither does this: delete it to replace it"),
+}
+
+OBJECTS: dict[str, dict[str, Field]] = {
+    "ConfigMap": {**_OBJECT, "data": _honoured(), "binaryData": _honoured("base64")},
+    "Secret": {
+        **_OBJECT,
+        "type": _honoured("the keys that Kubernetes wants of its own types are wanted here too"),
+        "data": _honoured("base64"),
+        "stringData": _honoured("becomes part of data"),
+    },
+}
+"""Of the documents beside Pods."""
+
+ROWS = FIELDS | OBJECTS
+
+
 RESOURCES: dict[str, Field] = {
     "cpu": _honoured(),
     "memory": _honoured(),
@@ -371,7 +392,6 @@ KINDS: dict[str, str] = {
         ("Service", "Ingress", "Endpoints", "EndpointSlice", "NetworkPolicy"),
         "there is no cluster network: the members of a pod meet on localhost",
     ),
-    **dict.fromkeys(("ConfigMap", "Secret"), "podd does not read it yet: use env values or a hostPath volume"),
     **dict.fromkeys(("PersistentVolume", "PersistentVolumeClaim", "StorageClass"), "use a hostPath volume"),
     **dict.fromkeys(("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"), _NO_ACCOUNTS),
     "Namespace": "a namespace is there as soon as a pod names it",

@@ -1,8 +1,8 @@
-"""From manifest text to checked Pods.
+"""From manifest text to checked Pods, and the ConfigMaps and Secrets beside them.
 
-`document` makes trees of the text, `reader` makes Pods of the trees by the types of `pod` and the table of `fields`,
-`rules` checks the values. Every problem of every document is found before any is told, each with its path, line and
-column; nothing of a manifest is ever dropped in silence.
+`document` makes trees of the text, `reader` makes objects of the trees by the types of `pod` and `objects` and the
+table of `fields`, `rules` and `object_rules` check the values. Every problem of every document is found before any is
+told, each with its path, line and column; nothing of a manifest is ever dropped in silence.
 """
 
 from __future__ import annotations
@@ -11,51 +11,107 @@ import contextlib
 from collections.abc import Iterator
 
 from podd.errors import Invalid
-from podd.model import document, rules
+from podd.model import document, object_rules, references, rules
 from podd.model.document import Mapping, Node, Scalar, Sequence
+from podd.model.objects import ConfigMap, Kind, Object, Secret
 from podd.model.pod import Pod
-from podd.model.problem import Path, Place, Problem, Problems, Rules, TooMany
+from podd.model.problem import Path, Place, Problem, Problems, Rules, TooMany, dotted, shown
 from podd.model.reader import Reader
 from podd.model.value import Value
 
 
+class Need(Value):
+    """A ConfigMap or Secret, or a key of one, without which a pod of the manifest cannot start; where it says so."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    key: str
+    at: Problem  # with the message and the remedy of its being missing
+
+
 class Manifest(Value):
-    pods: tuple[Pod, ...]
+    pods: tuple[Pod, ...] = ()
+    config_maps: tuple[ConfigMap, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    needs: tuple[Need, ...] = ()
     remarks: tuple[Problem, ...] = ()  # warnings and notes
 
 
 def parse(text: str | bytes, source: str = "manifest", namespace: str = "default") -> Manifest:
-    """Read every Pod in `text` (YAML, of any number of documents, or JSON).
+    """Read every Pod, ConfigMap and Secret in `text` (YAML, of any number of documents, or JSON).
 
-    source: its name in messages. namespace: of pods that do not name one.
+    source: its name in messages. namespace: of objects that do not name one.
     Raises Invalid: with all problems, one a line; as values in facts["problems"], warnings and notes included.
     """
     problems = Problems(source)
-    pods: list[Pod] = []
+    read = _Read(problems)
     with contextlib.suppress(TooMany):
-        pods += _pods(text, problems, namespace)
+        read.all_of(text, namespace)
     errors = problems.errors()
     if errors:
         raise Invalid("\n".join(str(problem) for problem in errors), problems=list(problems))
-    return Manifest(pods=tuple(pods), remarks=tuple(problems))
+    found = read.found.values()
+    return Manifest(
+        pods=tuple(one for one in found if isinstance(one, Pod)),
+        config_maps=tuple(one.settled() for one in found if isinstance(one, ConfigMap)),
+        secrets=tuple(one.settled() for one in found if isinstance(one, Secret)),
+        needs=tuple(read.needs),
+        remarks=tuple(problems),
+    )
 
 
-def _pods(text: str | bytes, problems: Problems, namespace: str) -> list[Pod]:
-    """Those that could be read, blanks in the place of what could not."""
-    found = document.documents(text, problems)
-    if not found and not problems.errors():
-        problems.add(Place(1, 1), (), "error", "there is no Pod in it")
-    pods: dict[tuple[str, str], Pod] = {}
-    for node, path in _objects(found, problems):
-        reader = Reader(problems, namespace)
-        pod = reader.pod(node, path)
-        if pod is None:
+class _Read:
+    """What could be read, with blanks in the place of what could not."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.found: dict[tuple[str, str, str], Pod | Object] = {}
+        self.needs: list[Need] = []
+        self._problems = problems
+
+    def all_of(self, text: str | bytes, namespace: str) -> None:
+        nodes = document.documents(text, self._problems)
+        if not nodes and not self._problems.errors():
+            self._problems.add(Place(1, 1), (), "error", "there is no Pod in it")
+        for node, path in _objects(nodes, self._problems):
+            reader = Reader(self._problems, namespace)
+            one = reader.read(node, path)
+            if one is not None:
+                self._take(one, reader, path)
+
+    def _take(self, one: Pod | Object, reader: Reader, path: Path) -> None:
+        told = Rules(reader.teller(path))
+        if isinstance(one, Pod):
+            rules.check(told, one)
+            self.needs += _needs(one, reader, path, self._problems.source)
+        else:
+            object_rules.check(told, one)
+        meta = one.metadata
+        if self.found.setdefault((one.kind, meta.namespace, meta.name), one) is not one:
+            word = "pod" if isinstance(one, Pod) else one.kind
+            told.error(("metadata", "name"), f"is the name of an earlier {word} of this manifest")
+
+
+def _needs(pod: Pod, reader: Reader, path: Path, source: str) -> Iterator[Need]:
+    """What must be there. That it is there is looked at by who knows what else is."""
+    for ref in references.of(pod):
+        if ref.optional:
             continue
-        found_by = Rules(reader.teller(path))
-        rules.check(found_by, pod)
-        if pods.setdefault((pod.metadata.namespace, pod.metadata.name), pod) is not pod:
-            found_by.error(("metadata", "name"), "is the name of an earlier pod of this manifest")
-    return list(pods.values())
+        what = f'{ref.kind} "{ref.name}" in namespace {pod.metadata.namespace}'
+        message = f'{what} has no key "{ref.key}"' if ref.key else f"there is no {what}"
+        create = f"podd-cli create {ref.kind.lower()}{' generic' if ref.kind == 'Secret' else ''} {ref.name} makes one"
+        at = Problem(
+            source=source,
+            path=shown(dotted(path + ref.path)),
+            **reader.place(path + ref.path)._asdict(),
+            level="error",
+            message=shown(message),
+            remedy="optional: true lets the pod do without" if ref.key else f"put it into the manifest; {create}",
+        )
+        yield Need(kind=ref.kind, namespace=pod.metadata.namespace, name=ref.name, key=ref.key, at=at)
+
+
+LISTS = ("List", "PodList", "ConfigMapList", "SecretList")
 
 
 def _objects(nodes: list[Node], problems: Problems) -> Iterator[tuple[Node, Path]]:
@@ -63,12 +119,12 @@ def _objects(nodes: list[Node], problems: Problems) -> Iterator[tuple[Node, Path
     for node in nodes:
         entries = node.entries if isinstance(node, Mapping) else {}
         kind = entries.get("kind")
-        if kind is None or not isinstance(kind.value, Scalar) or kind.value.text not in ("List", "PodList"):
+        if kind is None or not isinstance(kind.value, Scalar) or kind.value.text not in LISTS:
             yield node, ()
             continue
         items = entries.get("items")
         if items is None or not isinstance(items.value, Sequence):
-            problems.add(node.place, ("items",), "error", "a list of pods is wanted")
+            problems.add(node.place, ("items",), "error", "a list of objects is wanted")
             continue
         for number, item in enumerate(items.value.items):
             yield item, ("items", number)

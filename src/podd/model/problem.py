@@ -69,12 +69,12 @@ class Problems:
         self._found.append(
             Problem(
                 source=self.source,
-                path="" if full else _shown(dotted(path)),
+                path="" if full else shown(dotted(path)),
                 line=place.line,
                 column=place.column,
                 level="error" if full else level,
-                message="too many problems: the rest was not read" if full else _shown(message),
-                remedy="" if full else _shown(remedy),
+                message="too many problems: the rest was not read" if full else shown(message),
+                remedy="" if full else shown(remedy),
             )
         )
         if full:
@@ -88,7 +88,7 @@ class Problems:
         return [problem for problem in self if problem.level == "error"]
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """What a manifest quotes must neither fill the reader's screen nor move the cursor on it."""
     if len(text) > MAX_TEXT:
         text = f"{text[: MAX_TEXT // 2]}…{text[-MAX_TEXT // 2 :]}"

@@ -1,4 +1,4 @@
-"""From a tree to a Pod, by the types of `podd.model.pod` and the table of `podd.model.fields`."""
+"""From a tree to an object, by the types of `podd.model.pod` and `objects` and the table of `podd.model.fields`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from msgspec import inspect
 
 from podd.model import document, fields, scalars
 from podd.model.document import MEANT, Entry, Mapping, Node, Scalar, Sequence, is_null, meaning
-from podd.model.fields import FIELDS, Field, Treatment
+from podd.model.fields import ROWS, Field, Treatment
+from podd.model.objects import ConfigMap, Object, Secret
 from podd.model.pod import Pod
 from podd.model.problem import Level, Path, Place, Problems, Tell
-from podd.model.suggest import nearest, present, type_of_pod
+from podd.model.suggest import nearest, present, type_of
+
+KINDS: dict[str, type[Pod | Object]] = {"Pod": Pod, "ConfigMap": ConfigMap, "Secret": Secret}
 
 
 class Reader:
@@ -22,19 +25,23 @@ class Reader:
         self._places: dict[Path, Place] = {}
         self._spoiled: set[Path] = set()
         self._touched: set[Path] = set()  # everything above what is spoiled
+        self._hidden: set[Path] = set()  # of what stands below nothing is quoted
 
-    def pod(self, node: Node, path: Path) -> Pod | None:
-        """None: it is no Pod at all."""
+    def read(self, node: Node, path: Path) -> Pod | Object | None:
+        """None: it is nothing that podd reads."""
         if not isinstance(node, Mapping):
             self._problems.add(node.place, path, "error", f"a Pod is wanted, and this is {_noun(node)}")
             return None
-        if not self._is_pod(node, path):
+        kind = self._kind(node, path)
+        if kind is None:
             return None
-        plain = self._struct(node, type_of_pod(), path)
+        if kind is Secret:
+            self._hidden = {(*path, "data"), (*path, "stringData")}
+        plain = self._struct(node, type_of(kind), path)
         metadata = plain["metadata"]
         assert isinstance(metadata, dict)
         metadata.setdefault("namespace", self._namespace)
-        return msgspec.convert(plain, Pod)
+        return msgspec.convert(plain, kind)
 
     def teller(self, prefix: Path) -> Tell:
         """For rules about the pod that stands at `prefix`. What rests on something unreadable is not told."""
@@ -42,7 +49,7 @@ class Reader:
         def tell(at: Path, level: Level, message: str, remedy: str, rests_on: Path) -> None:
             path = prefix + at
             if self._is_whole(path) and (not rests_on or self._is_whole(prefix + rests_on)):
-                self._problems.add(self._place(path), path, level, message, remedy)
+                self._problems.add(self.place(path), path, level, message, remedy)
 
         return tell
 
@@ -50,7 +57,8 @@ class Reader:
         above = {path[:length] for length in range(len(path) + 1)}
         return path not in self._touched and not above & self._spoiled
 
-    def _place(self, path: Path) -> Place:
+    def place(self, path: Path) -> Place:
+        """Where the value at path stands, or what is above it."""
         while path not in self._places:
             path = path[:-1]
         return self._places[path]
@@ -60,21 +68,22 @@ class Reader:
         self._spoiled.add(path)
         self._touched.update(path[:length] for length in range(len(path)))
 
-    def _is_pod(self, node: Mapping, path: Path) -> bool:
+    def _kind(self, node: Mapping, path: Path) -> type[Pod | Object] | None:
+        """None, which is told: podd does not read it."""
         self._places[path] = node.place
         said = {}
         for name in ("apiVersion", "kind"):
             entry = node.entries.get(name)
             if entry is None or is_null(entry.value):
                 self._error(node.place, (*path, name), "required", f"podd reads {name}: {_WANTED[name]}")
-                return False
+                return None
             said[name] = entry.value.text if isinstance(entry.value, Scalar) else ""
-        if said == _WANTED:
-            return True
-        wrong = "kind" if said["kind"] != "Pod" else "apiVersion"
+        if said["kind"] in KINDS and said["apiVersion"] == "v1":
+            return KINDS[said["kind"]]
+        wrong = "kind" if said["kind"] not in KINDS else "apiVersion"
         offer = fields.KINDS.get(said["kind"], "podd runs Pods: apiVersion v1, kind Pod")
         self._error(node.entries[wrong].value.place, (*path, wrong), f'podd does not run "{said[wrong]}"', offer)
-        return False
+        return None
 
     # ---- by type
 
@@ -99,7 +108,7 @@ class Reader:
         members = {member.encode_name: member for member in kind.fields}
         read: dict[str, object] = {}
         for name, entry in node.entries.items():
-            row = FIELDS[kind.cls.__name__].get(name)
+            row = ROWS[kind.cls.__name__].get(name)
             below = (*path, name)
             self._places[below] = entry.key.place
             if row is None:
@@ -124,7 +133,7 @@ class Reader:
         try:
             return scalars.read(node, kind)
         except scalars.Unfit as unfit:
-            self._error(node.place, path, *unfit.args)
+            self._error(node.place, path, *(_unquoted(node) if path[:-1] in self._hidden else unfit.args))
             return _blank(kind)
 
     # ---- fields that are not honoured
@@ -147,7 +156,14 @@ class Reader:
         self._error(entry.key.place, path, "unknown field", f"did you mean {suggestion}?" if suggestion else "")
 
 
-_WANTED = {"apiVersion": "v1", "kind": "Pod"}
+_WANTED = {"apiVersion": "v1", "kind": "Pod, ConfigMap or Secret"}
+
+
+def _unquoted(node: Scalar) -> tuple[str, str]:
+    """What is wrong with a string that nobody else should read."""
+    if "\0" in node.text:
+        return "has a NUL character", "put it into data, as base64"
+    return f"a string is wanted, and this is {MEANT[meaning(node)]}", "quote it"
 
 
 def _blank(kind: inspect.Type) -> object:

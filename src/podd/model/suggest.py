@@ -7,14 +7,19 @@ from functools import cache
 
 from msgspec import inspect
 
-from podd.model.fields import FIELDS, Treatment
+from podd.model.fields import FIELDS, OBJECTS, ROWS, Treatment
+from podd.model.objects import Object
 from podd.model.pod import Pod
 from podd.model.problem import Path, dotted
 
 
-@cache
 def type_of_pod() -> inspect.StructType:
-    kind = inspect.type_info(Pod)
+    return type_of(Pod)
+
+
+@cache
+def type_of(cls: type[Pod | Object]) -> inspect.StructType:
+    kind = inspect.type_info(cls)
     assert isinstance(kind, inspect.StructType)
     return kind
 
@@ -54,8 +59,8 @@ def nearest(name: str, kind: str, path: Path) -> str:
 
     path: where it stands. The same name elsewhere is better than one like it here.
     """
-    here = {known.lower(): known for known in FIELDS[kind]}
-    there = _paths_by_name()
+    here = {known.lower(): known for known in ROWS[kind]}
+    there = {} if kind in OBJECTS else _paths_by_name()
     wanted = name.lower()
     if wanted in here:
         return dotted((*path[:-1], here[wanted]))
