@@ -13,6 +13,7 @@ import anyio
 
 from podd.driver.contract import Capabilities, CgroupNode, Exit, Health, Limits, NamespaceRow, SandboxUsage, Usage
 from podd.engine.view import (
+    Added,
     ApplyProgress,
     ApplyResult,
     Attachment,
@@ -182,6 +183,20 @@ class FakeEngine:
 
     async def resume(self, name: str, namespace: str | None) -> PodView:
         return await self._order("resume", name, namespace)
+
+    async def resize(
+        self,
+        name: str,
+        namespace: str | None,
+        container: str | None,
+        *,
+        limits: Mapping[str, str],
+        requests: Mapping[str, str],
+    ) -> PodView:
+        return await self._order("resize", name, namespace, container=container, limits=limits, requests=requests)
+
+    async def debug(self, name: str, namespace: str | None, added: Container, *, target: str | None) -> Added:
+        return Added(container="seen", view=await self._order("debug", name, namespace, added=added, target=target))
 
     async def logs(
         self,

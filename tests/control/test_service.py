@@ -10,6 +10,7 @@ import pytest
 
 from control.harness import Running
 from podd.errors import Invalid, NotFound, Unsupported
+from podd.model.pod import Container, EnvVar
 
 ORDER = {"namespace": None, "grace_period_s": None, "wait": True}
 
@@ -28,6 +29,25 @@ ASKED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("Restart", {"name": "web"}, "restart", {"name": "web", **ORDER}),
     ("Pause", {"name": "web"}, "pause", {"name": "web", "namespace": None}),
     ("Resume", {"name": "web"}, "resume", {"name": "web", "namespace": None}),
+    (
+        "Resize",
+        {"name": "web", "limits": {"memory": "1Gi"}},
+        "resize",
+        {"name": "web", "namespace": None, "container": None, "limits": {"memory": "1Gi"}, "requests": {}},
+    ),
+    (
+        "Debug",
+        {"name": "web", "image": "rootfs:/", "command": ["/bin/sh"], "env": {"A": "b"}, "target": "main", "tty": True},
+        "debug",
+        {
+            "name": "web",
+            "namespace": None,
+            "target": "main",
+            "added": Container(
+                name="", image="rootfs:/", command=("/bin/sh",), env=(EnvVar(name="A", value="b"),), tty=True
+            ),
+        },
+    ),
     ("Stats", {}, "stats", {"name": None, "namespace": None}),
     ("Namespaces", {"name": "web"}, "namespaces", {"name": "web", "namespace": None}),
     ("Tree", {"namespace": "prod"}, "cgroups", {"name": None, "namespace": "prod"}),
@@ -206,6 +226,16 @@ EXEC_REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"argv": ["a"], "stdin_fd": 0, "stdout_fd": 1, "stderr_fd": 2}, 2, "descriptor 2: 2 came with the call"),
     ({"argv": ["a"], "stdin_fd": 0, "stdout_fd": 1, "stderr_fd": -1}, 3, "descriptor -1: 3 came with the call"),
 ]
+
+
+def test_a_resize_without_amounts_is_refused(podd: Running) -> None:
+    with podd.client() as client, pytest.raises(Invalid, match="names no amount"):
+        client.call("Resize", {"name": "web", "limits": {}})
+
+
+def test_debug_tells_the_name(podd: Running) -> None:
+    with podd.client() as client:
+        assert client.call("Debug", {"name": "web", "image": "rootfs:/"})["container"] == "seen"
 
 
 @pytest.mark.parametrize(("asked", "passed", "message"), EXEC_REFUSED)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from podd.driver.contract import Exit
 from podd.engine.view import (
+    Added,
     ApplyProgress,
     ApplyResult,
     Attachment,
@@ -22,6 +23,7 @@ from podd.engine.view import (
     PodView,
     ReloadReport,
 )
+from podd.model.pod import Container
 
 
 class ExecSession(Protocol):
@@ -97,6 +99,28 @@ class Engine(Protocol):
     async def pause(self, name: str, namespace: str | None) -> PodView: ...
 
     async def resume(self, name: str, namespace: str | None) -> PodView: ...
+
+    async def resize(
+        self,
+        name: str,
+        namespace: str | None,
+        container: str | None,
+        *,
+        limits: Mapping[str, str],
+        requests: Mapping[str, str],
+    ) -> PodView:
+        """Change the amounts that are given, of one container (None: the only one), and return when they are in force.
+
+        Raises Conflict: the kernel refuses them now, or they would make another pod of it.
+        """
+        ...
+
+    async def debug(self, name: str, namespace: str | None, added: Container, *, target: str | None) -> Added:
+        """Add a container to a running pod, and return when it runs. Its name "": one is made up.
+
+        target: the container whose processes it sees. It is never restarted, and goes with the pod's sandbox.
+        """
+        ...
 
     # ---- containers
     def logs(

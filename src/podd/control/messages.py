@@ -99,6 +99,28 @@ class StopParameters(StartParameters):
     now: bool | None = None
 
 
+class ResizeParameters(OnePod):
+    container: str | None = None
+    limits: Mapping[str, str] | None = None
+    requests: Mapping[str, str] | None = None
+
+
+class DebugParameters(OnePod, kw_only=True):
+    target: str | None = None
+    container: str | None = None
+    image: str
+    command: Sequence[str] | None = None
+    args: Sequence[str] | None = None
+    env: Mapping[str, str] | None = None
+    stdin: bool | None = None
+    tty: bool | None = None
+
+
+class DebugReply(Value):
+    container: str
+    pod: PodObject
+
+
 class PodReply(Value):
     pod: PodObject
 

@@ -17,6 +17,7 @@ from podd.control.errors import INTERFACE, readable
 from podd.driver.contract import CgroupNode, NamespaceRow
 from podd.engine.view import ApplyProgress, DriverReport, Info, PodCgroups, PodUsage, PodView, ReloadReport
 from podd.errors import Invalid, Unavailable
+from podd.model.pod import Container, EnvVar
 
 __all__ = ["Engine", "interface_text", "make_service"]
 
@@ -47,6 +48,8 @@ class _Methods:
             "Restart": Method(m.StopParameters, self._restart, changes=True),
             "Pause": Method(m.OnePod, self._pause, changes=True),
             "Resume": Method(m.OnePod, self._resume, changes=True),
+            "Resize": Method(m.ResizeParameters, self._resize, changes=True),
+            "Debug": Method(m.DebugParameters, self._debug, changes=True),
             "Logs": Method(m.LogsParameters, self._logs, more="required", paced=True),
             "Exec": Method(m.ExecParameters, self._exec, more="required", changes=True),
             "Attach": Method(m.AttachParameters, self._attach, changes=True),
@@ -112,6 +115,27 @@ class _Methods:
 
     async def _resume(self, _: Context, asked: m.OnePod) -> m.PodReply:
         return _pod(await self._engine.resume(asked.name, asked.namespace))
+
+    async def _resize(self, _: Context, asked: m.ResizeParameters) -> m.PodReply:
+        limits, requests = dict(asked.limits or {}), dict(asked.requests or {})
+        if not limits and not requests:
+            raise Invalid("resize: names no amount", remedy="give limits or requests")
+        return _pod(
+            await self._engine.resize(asked.name, asked.namespace, asked.container, limits=limits, requests=requests)
+        )
+
+    async def _debug(self, _: Context, asked: m.DebugParameters) -> m.DebugReply:
+        added = Container(
+            name=asked.container or "",
+            image=asked.image,
+            command=tuple(asked.command or ()),
+            args=tuple(asked.args or ()),
+            env=tuple(EnvVar(name=name, value=value) for name, value in (asked.env or {}).items()),
+            stdin=bool(asked.stdin),
+            tty=bool(asked.tty),
+        )
+        made = await self._engine.debug(asked.name, asked.namespace, added, target=asked.target)
+        return m.DebugReply(container=made.container, pod=m.PodObject.of(made.view))
 
     # ---- containers
     async def _logs(self, context: Context, asked: m.LogsParameters) -> m.LogsReply:

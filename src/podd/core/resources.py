@@ -7,8 +7,10 @@ millicores, memory in bytes, podd.io/pids in processes. All quantities were chec
 from __future__ import annotations
 
 from fractions import Fraction
-from math import ceil
+from math import ceil, inf
 from typing import Literal
+
+from msgspec.structs import replace
 
 from podd.driver.contract import Limits
 from podd.model import totals
@@ -39,6 +41,26 @@ def pod_limits(spec: PodSpec) -> Limits:
     The pod's own limits where it has them; else, for a resource that every container limits, what they need together.
     """
     return _limits(_pod_limits(spec), _pod_requests(spec))
+
+
+def widest(one: Limits, other: Limits) -> Limits:
+    """The looser of each limit; of what is no limit, the share of the processor, the other's."""
+    looser = max(one, other, key=_processors)
+    return replace(
+        other,
+        cpu_quota_us=looser.cpu_quota_us,
+        cpu_period_us=looser.cpu_period_us,
+        memory_bytes=_looser(one.memory_bytes, other.memory_bytes),
+        pids=_looser(one.pids, other.pids),
+    )
+
+
+def _processors(limits: Limits) -> float:
+    return inf if limits.cpu_quota_us is None else limits.cpu_quota_us / limits.cpu_period_us
+
+
+def _looser(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else max(one, other)
 
 
 def qos_class(spec: PodSpec) -> QosClass:

@@ -16,11 +16,13 @@ import anyio
 import msgspec
 import structlog
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
-from podd.core import container, look, plan, pod, sandbox
+from podd.core import container, look, plan, pod, resources, sandbox
 from podd.core import events as ev
 from podd.core.state import PodState
 from podd.driver.contract import CanPause, Driver, Handle
+from podd.engine import resizing
 from podd.engine.clock import Clock
 from podd.engine.logfiles import prune
 from podd.engine.store import Store
@@ -43,6 +45,9 @@ DEADLINES_S = {
     "destroy_sandbox": 90,
     "pause": 15,
     "resume": 15,
+    "resize": 30,
+    "sandbox_status": 15,
+    "container_status": 15,
     "volumes": 120,
 }
 
@@ -273,6 +278,9 @@ class Actor:
             case ev.WatchContainer(id=id):
                 (handle,) = self._handles((id,))
                 return lambda: self._watch_container(action, handle)
+            case ev.Resize():
+                box, state = self._sandbox_handle(), self.state
+                return lambda: self._resize(action, box, state)
             case ev.Freeze() | ev.Thaw():
                 box = self._sandbox_handle()
                 return lambda: self._freeze(box, frozen=isinstance(action, ev.Freeze))
@@ -332,11 +340,18 @@ class Actor:
         config = plan.container_config(
             self.state.pod, spec, action.id, _sandbox_id(self.state), action.attempt, self._around.host
         )
+        config = replace(config, pid_target=self._target(action.name))
         created, failure = await self._call("create_container", lambda: self.driver.create_container(box, config))
         if created is None:
             return ev.ContainerFailed(id=action.id, failure=failure or _no_answer("create_container"))
         self._prune_logs(action)
         return ev.ContainerMade(id=action.id, created=created)
+
+    def _target(self, name: str) -> ContainerId | None:
+        """Whose processes it sees, of a container that was added. The driver refuses one that does not run."""
+        added = self.state.ephemeral.get(name)
+        target = self.state.members[added.target].instance if added and added.target else None
+        return None if target is None else target.id
 
     def _prune_logs(self, action: ev.CreateContainer) -> None:
         """Keep the log of this instance and of the last one that ran, as the kubelet does."""
@@ -374,6 +389,18 @@ class Actor:
             if failure is None or failure.kind is Kind.NOT_FOUND:
                 return None
             await anyio.sleep(ASK_AGAIN_S)
+
+    async def _resize(self, action: ev.Resize, box: Handle, state: PodState) -> ev.Report:
+        """Members that are made later get the new limits by themselves."""
+        instances = [(name, member.instance) for name, member in state.members.items()]
+        members = [
+            (i.handle, resources.container_limits(look.spec_of(state, name)))
+            for name, i in instances
+            if isinstance(i, container.Made) and i.handle is not None
+        ]
+        limits = resources.pod_limits(state.pod.spec)
+        failure = await resizing.resize(self.driver, self._call, box, limits, members)
+        return ev.Resized(generation=action.generation, failure=failure)
 
     async def _freeze(self, box: Handle, *, frozen: bool) -> ev.Report:
         driver = self.driver

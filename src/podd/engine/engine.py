@@ -22,7 +22,7 @@ from podd.core import events as ev
 from podd.core import needs, plan, status
 from podd.core import state as st
 from podd.driver.contract import Driver
-from podd.engine import applying, recovery, select
+from podd.engine import applying, live, recovery, select
 from podd.engine.actor import Actor, Surroundings, encode
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
@@ -31,6 +31,7 @@ from podd.engine.memory import Memory
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
 from podd.engine.store import Store
 from podd.engine.view import (
+    Added,
     ApplyProgress,
     ApplyResult,
     DriverReport,
@@ -43,7 +44,7 @@ from podd.engine.view import (
 from podd.errors import Invalid, PoddError, Unavailable, Unsupported
 from podd.model.ids import PodUid
 from podd.model.manifest import Manifest
-from podd.model.pod import Pod
+from podd.model.pod import Container, Pod
 
 log = structlog.get_logger()
 
@@ -210,6 +211,31 @@ class Engine(Inside):
         if last.freezer == "frozen":
             raise Unavailable(f"pod {name}: could not be resumed", remedy=f"podd-cli events {name} says why")
         return view(last)
+
+    async def resize(
+        self,
+        name: str,
+        namespace: str | None,
+        container: str | None,
+        *,
+        limits: Mapping[str, str],
+        requests: Mapping[str, str],
+    ) -> PodView:
+        actor = self._registry.find(name, namespace)
+        return view(await live.resize(actor, container, limits, requests, self._acceptable))
+
+    async def debug(self, name: str, namespace: str | None, added: Container, *, target: str | None) -> Added:
+        actor = self._registry.find(name, namespace)
+        named = added if added.name else replace(added, name=f"debugger-{uuid.uuid4().hex[:5]}")
+        last = await live.debug(actor, named, target, self._acceptable)
+        return Added(container=named.name, view=view(last))
+
+    def _acceptable(self, pod: Pod) -> Pod:
+        """As it would be accepted. Raises Invalid, Unsupported, or what a plugin refuses it with."""
+        (checked,) = self._check(live.text_of(pod), f"pod {pod.metadata.name}", pod.metadata.namespace).pods
+        admitted = self._admit(checked)
+        self._driver_for(admitted)
+        return admitted
 
     # ---- what is going on
 

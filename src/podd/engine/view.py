@@ -18,6 +18,13 @@ class PodView(Value):
     status: PodStatus
 
 
+class Added(Value):
+    """A container that was added to a pod, which runs."""
+
+    container: str
+    view: PodView
+
+
 class PodChange(Value):
     """One reply of a watch. SYNCED, after all that was there, comes without a pod; DELETED shows it as it last was."""
 
