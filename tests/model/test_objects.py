@@ -184,9 +184,9 @@ def test_what_a_pod_needs_and_where_it_says_so() -> None:
         ("Secret", "ns", "s2", "", f"18:40 {value}.name"),
         ("Secret", "ns", "s2", "k", f"18:49 {value}.key"),
         ("ConfigMap", "ns", "m2", "", "22:13 spec.volumes[0].configMap.name"),
-        ("ConfigMap", "ns", "m2", "k", "23:20 spec.volumes[0].configMap.items[0].key"),
+        ("ConfigMap", "ns", "m2", "k", "23:21 spec.volumes[0].configMap.items[0].key"),
         ("Secret", "ns", "s3", "", "25:26 spec.volumes[1].secret.secretName"),
-        ("Secret", "ns", "s4", "", "30:23 spec.volumes[2].projected.sources[1].secret.name"),
+        ("Secret", "ns", "s4", "", "30:24 spec.volumes[2].projected.sources[1].secret.name"),
     ]
 
 

@@ -28,6 +28,12 @@ MIGRATIONS: Sequence[Sequence[str]] = (
             message TEXT NOT NULL, container TEXT NOT NULL, count INTEGER NOT NULL)""",
         "CREATE INDEX events_of_pod ON events (uid, reason)",
     ),
+    (
+        """CREATE TABLE objects (
+            kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL,
+            record BLOB NOT NULL, updated_ns INTEGER NOT NULL, crc INTEGER NOT NULL,
+            UNIQUE (kind, namespace, name))""",
+    ),
 )
 """What makes version n of the schema of version n - 1. Append only: stores of every older version are out there."""
 
@@ -72,7 +78,10 @@ class Damage(Value):
 
 
 def checksum(uid: str, namespace: str, name: str, record: bytes) -> int:
-    """CRC-32 over a pod's row. SQLite checks its log, not its pages: a flipped digit in JSON is still JSON."""
+    """CRC-32 over a pod's row, or over an object's, with its kind in the place of uid.
+
+    SQLite checks its log, not its pages: a flipped digit in JSON is still JSON.
+    """
     return zlib.crc32("\0".join((uid, namespace, name, "")).encode() + record)
 
 

@@ -33,7 +33,8 @@ from podd.engine.database import (
 
 log = structlog.get_logger()
 
-TABLES = ("meta", "pods", "quarantine", "events")
+TABLES = ("meta", "pods", "quarantine", "events", "objects")
+OBJECT_KINDS = ("ConfigMap", "Secret")
 PROBES_MAX = 100_000
 """Row numbers tried one by one where neither end of a table leads."""
 
@@ -57,7 +58,9 @@ def replace_if_damaged(path: str) -> Damage | None:
 
 def _what_is_wrong(path: str) -> str | None:
     """Create or migrate it, and check it. None: it is sound."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite gives its log the same mode
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(file, 0o600)  # it holds Secrets; SQLite gives its log the same mode
+    os.close(file)
     try:
         with closing(connect(path)) as db:
             migrate(db, path)
@@ -125,7 +128,8 @@ def _copy(path: str, scratch: str, first_page_of: str | None) -> None:
 
 
 def _transplant(sound: str, scratch: str) -> None:
-    """Tables lie on the same root pages in every store of one schema. Source: the SQLite file format, section 1.3."""
+    """Tables lie on the same root pages in every store of one schema, those of later schemas only where the store began
+    with it: what is read elsewhere does not prove itself. Source: the SQLite file format, section 1.3."""
     with open(sound, "rb") as source:
         page = bytearray(source.read(100))
         size = int.from_bytes(page[16:18], "big") or 65536
@@ -149,6 +153,8 @@ def _salvage(source: str, db: sqlite3.Connection) -> tuple[int, int]:
         )
         for row in _rows(damaged, "quarantine", ", ".join(Quarantined.__struct_fields__)):
             _take_quarantined(db, row)
+        for row in _rows(damaged, "objects", "kind, namespace, name, record, updated_ns, crc"):
+            _take_object(db, row)
         events = sum(_take_event(db, row) for row in _rows(damaged, "events", ", ".join(StoredEvent.__struct_fields__)))
     return pods, events
 
@@ -197,6 +203,19 @@ def _take_pod(db: sqlite3.Connection, row: tuple[Any, ...]) -> bool:
     now_ns = time.time_ns()
     quarantine(db, Quarantined(uid=uid, namespace=namespace, name=name, record=record, reason=reason, at_ns=now_ns))
     return False
+
+
+def _take_object(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
+    """What is not whole is lost: a person has it in a manifest."""
+    kind, namespace, name, record, _, crc = row
+    if kind not in OBJECT_KINDS or not isinstance(record, bytes):
+        return
+    if not (isinstance(namespace, str) and isinstance(name, str)) or crc != checksum(kind, namespace, name, record):
+        return
+    try:
+        db.execute("INSERT INTO objects VALUES (?, ?, ?, ?, ?, ?)", row)
+    except sqlite3.IntegrityError:
+        return
 
 
 def _take_quarantined(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:

@@ -1,4 +1,5 @@
-"""What podd must not forget, in one SQLite file: the pods' records, the events, and what could not be read.
+"""What podd must not forget, in one SQLite file: the records of pods, of ConfigMaps and Secrets, the events, and what
+could not be read.
 
 A save happens between a decision and its effect, so it is synchronous, tiny, and must not make the event loop wait for
 a disk. Hence write-ahead logging with synchronous=NORMAL: a commit is one write to the log, without fsync. A killed
@@ -43,6 +44,12 @@ _SAVE = (
     "INSERT INTO pods (uid, namespace, name, record, updated_ns, crc) VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (uid) DO UPDATE SET namespace = excluded.namespace, name = excluded.name, "
     "record = excluded.record, updated_ns = excluded.updated_ns, crc = excluded.crc"
+)
+
+_SAVE_OBJECT = (
+    "INSERT INTO objects (kind, namespace, name, record, updated_ns, crc) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (kind, namespace, name) DO UPDATE SET record = excluded.record, updated_ns = excluded.updated_ns, "
+    "crc = excluded.crc"
 )
 
 
@@ -155,6 +162,37 @@ class Store:
             quarantine(self._db, found)
             self._db.execute("DELETE FROM pods WHERE uid = ?", (uid,))
         return found
+
+    # -- objects
+    def save_objects(self, records: Iterable[tuple[str, str, str, bytes]]) -> None:
+        """Write records of ConfigMaps and Secrets (kind, namespace, name, record), all or none."""
+        with self._write("objects"), transaction(self._db):
+            self._db.executemany(_SAVE_OBJECT, [self._row(*record) for record in records])
+
+    def load_objects(self, decode: Callable[[bytes], T]) -> tuple[list[T], list[tuple[str, str, str]]]:
+        """All of them, and (kind, namespace, name) of those whose record cannot be read. They stay as they are: the
+        next one of that name takes the place."""
+        good: list[T] = []
+        bad: list[tuple[str, str, str]] = []
+        with self._translated("load"):
+            rows = self._db.execute("SELECT kind, namespace, name, record, crc FROM objects ORDER BY rowid").fetchall()
+        for kind, namespace, name, record, crc in rows:
+            try:
+                if crc != checksum(kind, namespace, name, record):
+                    raise ValueError("the checksum does not fit: the file was damaged")
+                good.append(decode(record))
+            except Exception:  # noqa: BLE001  one unreadable record must not cost the others, nor be shown
+                bad.append((kind, namespace, name))
+        return good, bad
+
+    def delete_object(self, kind: str, namespace: str, name: str) -> None:
+        """Of one that is not there: quiet success. What it held is overwritten, not only forgotten."""
+        with self._write("objects"):
+            self._db.execute("PRAGMA secure_delete = ON")
+            self._db.execute(
+                "DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind, namespace, name)
+            )
+            self._db.execute("PRAGMA secure_delete = OFF")
 
     # -- events
     def add_event(
