@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podd.core import plan
+from podd.core.environment import expand
 from podd.core.plan import EmptyDir, Host, HostPath
 from podd.driver.contract import ContainerConfig, Mount, NamespaceScopes, SandboxConfig
 from podd.model.ids import ContainerId, SandboxId
@@ -140,14 +141,14 @@ EXPANSIONS = {
 @pytest.mark.parametrize(("text", "expanded"), EXPANSIONS.items(), ids=list(EXPANSIONS))
 def test_expansion(text: str, expanded: str) -> None:
     """What stands in for a reference is not looked at again: REF's value stays as it is."""
-    assert plan.expand(text, {"A": "one", "B": "two", "REF": "$(A)", "EMPTY": ""}) == expanded
+    assert expand(text, {"A": "one", "B": "two", "REF": "$(A)", "EMPTY": ""}) == expanded
 
 
 @given(st.text(alphabet="$()AB x\n", max_size=30))
 def test_expansion_agrees_with_reading_letter_by_letter(text: str) -> None:
     env = {"A": "1", "B": "$", "": "never"}
     del env[""]
-    assert plan.expand(text, env) == _expanded_slowly(text, env)
+    assert expand(text, env) == _expanded_slowly(text, env)
 
 
 def _expanded_slowly(text: str, env: dict[str, str]) -> str:

@@ -12,11 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from podd.core import resources
-from podd.driver.contract import ContainerConfig, Limits, Mount, NamespaceScopes, SandboxConfig, Security
+from podd.core.environment import environment, expand, expand_whole
+from podd.core.projection import Files, files, is_projected
+from podd.core.sources import NOTHING, Sources
+from podd.driver.contract import ContainerConfig, Limits, Mount, NamespaceScopes, Propagation, SandboxConfig, Security
+from podd.errors import Invalid
 from podd.model.ids import ContainerId, PodUid, SandboxId
-from podd.model.pod import Container, Pod, SeccompProfile, Volume
+from podd.model.pod import Container, Pod, SeccompProfile, Volume, VolumeMount
 from podd.model.quantity import whole
 from podd.model.value import Value
+from podd.model.volume_rules import parts_of
 
 MAX_HOSTNAME = 63
 NAME_MAX = 255  # of one part of a path, on every file system of Linux
@@ -48,7 +53,16 @@ class HostPath(Value, tag_field="kind", tag=True):
     type: str  # as in the manifest; "" checks nothing
 
 
-VolumePlan = EmptyDir | HostPath
+class Projected(Value, tag_field="kind", tag=True):
+    """Files that podd writes, and nobody else: never on a disk, and seen by every container read-only."""
+
+    name: str
+    path: str  # absolute; `volume_path`
+    files: Files
+    fs_group: int | None  # their group
+
+
+VolumePlan = EmptyDir | HostPath | Projected
 
 
 # ---- the sandbox -----------------------------------------------------------------------------------------------------
@@ -110,10 +124,19 @@ def log_directory(pod: Pod, log_dir: str) -> str:
 
 
 def container_config(
-    pod: Pod, container: Container, container_id: ContainerId, sandbox_id: SandboxId, attempt: int, host: Host
+    pod: Pod,
+    container: Container,
+    container_id: ContainerId,
+    sandbox_id: SandboxId,
+    attempt: int,
+    host: Host,
+    sources: Sources = NOTHING,
 ) -> ContainerConfig:
-    """attempt: 0 for the first instance of this container, then one more with each restart."""
-    env = environment(container)
+    """attempt: 0 for the first instance of this container, then one more with each restart.
+
+    Raises NotFound, Invalid: what its environment or a subPathExpr refers to is not there, or cannot be used.
+    """
+    env = environment(pod, container, sources)
     logs = log_directory(pod, host.log_dir)
     return ContainerConfig(
         id=container_id,
@@ -125,7 +148,7 @@ def container_config(
         args=[expand(word, env) for word in container.args],
         env=list(env.items()),
         working_dir=container.working_dir,
-        mounts=mounts(pod, container, host),
+        mounts=mounts(pod, container, host, env),
         tty=container.tty,
         stdin=container.stdin,
         stdin_once=container.stdin_once,
@@ -139,22 +162,6 @@ def container_config(
 def container_limits(pod: Pod, name: str) -> Limits:
     """Of the member of that name."""
     return resources.container_limits(next(member for member in pod.spec.containers if member.name == name))
-
-
-def environment(container: Container) -> dict[str, str]:
-    """Names to values, in order, expanded. Each may refer to those before it; of two with one name the later counts."""
-    env: dict[str, str] = {}
-    for variable in container.env:
-        env[variable.name] = expand(variable.value, env)
-    return env
-
-
-_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
-
-
-def expand(text: str, env: Mapping[str, str]) -> str:
-    """$(NAME) becomes the value of NAME, $$ becomes $; a name that env has not, and any other $, stay as they are."""
-    return _REFERENCE.sub(lambda found: "$" if found[1] is None else env.get(found[1], found[0]), text)
 
 
 def security(pod: Pod, container: Container, host: Host) -> Security:
@@ -194,23 +201,53 @@ def seccomp(privileged: bool, profile: SeccompProfile | None, host: Host) -> str
 # ---- volumes ---------------------------------------------------------------------------------------------------------
 
 
-def mounts(pod: Pod, container: Container, host: Host) -> Sequence[Mount]:
-    """Outer paths before inner ones, so that no mount hides another."""
-    paths = {volume.name: _host_path(pod, volume, host) for volume in pod.spec.volumes}
+_PROPAGATION: dict[str | None, Propagation] = {
+    None: "private",
+    "None": "private",
+    "HostToContainer": "host-to-container",
+    "Bidirectional": "bidirectional",
+}
+
+
+def mounts(pod: Pod, container: Container, host: Host, env: Mapping[str, str]) -> Sequence[Mount]:
+    """Outer paths before inner ones, so that no mount hides another. What podd writes, containers only read."""
+    volumes = {volume.name: volume for volume in pod.spec.volumes}
     wanted = [
-        Mount(host_path=paths[mount.name], container_path=mount.mount_path, read_only=mount.read_only)
+        Mount(
+            host_path=_host_path(pod, volumes[mount.name], host),
+            container_path=mount.mount_path,
+            read_only=mount.read_only or is_projected(volumes[mount.name]),
+            recursive_read_only=mount.recursive_read_only in ("IfPossible", "Enabled"),
+            propagation=_PROPAGATION[mount.mount_propagation],
+            sub_path=_sub_path(mount, env),
+        )
         for mount in container.volume_mounts
     ]
     return sorted(wanted, key=lambda mount: len(PurePosixPath(mount.container_path).parts))
 
 
-def volumes(pod: Pod, host: Host) -> tuple[VolumePlan, ...]:
-    """What must be there before the first container is created."""
-    return tuple(_volume(pod, volume, host) for volume in pod.spec.volumes)
+def _sub_path(mount: VolumeMount, env: Mapping[str, str]) -> str:
+    """Raises NotFound: a variable is not there; Invalid: with the values that they have it leads elsewhere."""
+    if not mount.sub_path_expr:
+        return mount.sub_path
+    path = expand_whole(mount.sub_path_expr, env)
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path or not parts_of(path):
+        raise Invalid(f"subPathExpr {mount.sub_path_expr} of {mount.mount_path}: leads to no place in the volume")
+    return path
+
+
+def volumes(pod: Pod, host: Host, sources: Sources = NOTHING) -> tuple[VolumePlan, ...]:
+    """What must be there before the first container is created. Raises as `projection.files`."""
+    return tuple(_volume(pod, volume, host, sources) for volume in pod.spec.volumes)
+
+
+def projected(pod: Pod, host: Host, sources: Sources) -> tuple[Projected, ...]:
+    """Of these volumes those that podd writes, and may write again while the pod runs. Raises as `projection.files`."""
+    return tuple(_projected(pod, volume, host, sources) for volume in pod.spec.volumes if is_projected(volume))
 
 
 def volume_path(host: Host, uid: str, name: str) -> str:
-    """Where an emptyDir lies: <state_dir>/volumes/<pod uid>/<volume name>."""
+    """Where a volume that podd makes lies: <state_dir>/volumes/<pod uid>/<volume name>."""
     return f"{host.state_dir}/volumes/{uid}/{name}"
 
 
@@ -218,7 +255,18 @@ def _host_path(pod: Pod, volume: Volume, host: Host) -> str:
     return volume.host_path.path if volume.host_path else volume_path(host, pod.metadata.uid, volume.name)
 
 
-def _volume(pod: Pod, volume: Volume, host: Host) -> VolumePlan:
+def _projected(pod: Pod, volume: Volume, host: Host, sources: Sources) -> Projected:
+    return Projected(
+        name=volume.name,
+        path=_host_path(pod, volume, host),
+        files=files(pod, volume, sources),
+        fs_group=pod.spec.security_context.fs_group,
+    )
+
+
+def _volume(pod: Pod, volume: Volume, host: Host, sources: Sources) -> VolumePlan:
+    if is_projected(volume):
+        return _projected(pod, volume, host, sources)
     path = _host_path(pod, volume, host)
     if volume.host_path:
         return HostPath(name=volume.name, path=path, type=volume.host_path.type)

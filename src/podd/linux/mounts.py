@@ -5,6 +5,7 @@ A detached mount is in no mount namespace and dies with its descriptor, so an er
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -67,6 +68,17 @@ def tmpfs(mode: int, size_bytes: int, attributes: MountAttr = MountAttr.NONE) ->
     return filesystem("tmpfs", {"mode": f"{mode:o}", "size": str(size_bytes)}, attributes)
 
 
+def memory_only_tmpfs(mode: int, attributes: MountAttr = MountAttr.NONE) -> int:
+    """One whose pages never go to a disk as swap, where the kernel can promise that (Linux 6.4)."""
+    options = {"mode": f"{mode:o}"}
+    try:
+        return filesystem("tmpfs", {**options, "noswap": ""}, attributes)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+    return filesystem("tmpfs", options, attributes)
+
+
 def devpts() -> int:
     """A new instance, with its own ptmx; terminals belong to group tty (5)."""
     return filesystem("devpts", {"ptmxmode": "666", "mode": "620", "gid": "5"}, MountAttr.NOSUID | MountAttr.NOEXEC)
@@ -93,6 +105,13 @@ def restrict(
 ) -> int:
     """Add attributes to a detached mount, to its submounts too unless told otherwise, and give it back."""
     mount_setattr(mount, add=attributes, propagation=propagation, recursive=recursive)
+    return mount
+
+
+def writable(fd: int) -> int:
+    """Another mount of what fd names, one that may be written through whether or not the mount that fd is on may."""
+    mount = bind_fd(fd)
+    mount_setattr(mount, remove=MountAttr.RDONLY)
     return mount
 
 

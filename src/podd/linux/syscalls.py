@@ -224,10 +224,15 @@ _AT_RECURSIVE = 0x8000
 
 
 def mount_setattr(
-    mount_fd: int, *, add: MountAttr = MountAttr.NONE, propagation: MountFlag = MountFlag.NONE, recursive: bool = False
+    mount_fd: int,
+    *,
+    add: MountAttr = MountAttr.NONE,
+    remove: MountAttr = MountAttr.NONE,
+    propagation: MountFlag = MountFlag.NONE,
+    recursive: bool = False,
 ) -> None:
-    """Add attributes to a mount, or with recursive to its whole tree. mount_setattr(2), Linux 5.12."""
-    attr = struct.pack("=QQQQ", add, 0, propagation, 0)
+    """Change the attributes of a mount, or with recursive of its whole tree. mount_setattr(2), Linux 5.12."""
+    attr = struct.pack("=QQQQ", add, remove, propagation, 0)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _check("mount_setattr", _mount_setattr(mount_fd, b"", flags, attr, len(attr)))
 

@@ -22,7 +22,7 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 def open_below(volume: int, path: str) -> int:
     """A descriptor (O_PATH) of what lies at path below the directory volume; made as a directory where nothing is.
 
-    Raises Invalid: path leads out of the volume; OSError.
+    Raises Invalid: path leads out of the volume, or is missing in one that is read-only; OSError.
     """
     try:
         try:
@@ -30,6 +30,8 @@ def open_below(volume: int, path: str) -> int:
         except FileNotFoundError:
             return _make(volume, path)
     except OSError as exc:
+        if exc.errno == errno.EROFS:
+            raise Invalid(f"subPath {path}: is not in the volume, and nothing can be made in it") from exc
         if exc.errno != errno.EXDEV:
             raise
         raise Invalid(f"subPath {path}: leads out of the volume", remedy="look for a symbolic link in it") from exc

@@ -1,16 +1,17 @@
-"""Making emptyDir volumes and checking hostPath volumes, as the kubelet does."""
+"""Making volumes, and checking hostPath volumes, as the kubelet does."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
-from podd.core.plan import EmptyDir, HostPath, VolumePlan
+from podd.core.plan import EmptyDir, HostPath, Projected, VolumePlan
 from podd.errors import Conflict, Denied, Invalid, PoddError, Unavailable
 from podd.linux import mounts
 from podd.linux.syscalls import MountAttr, move_mount
+from podd.volumes import projected
 from podd.volumes.removal import remove_directory
 
 MODE = 0o777
@@ -19,23 +20,30 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def prepare(volumes: Sequence[VolumePlan]) -> None:
-    """Have every volume there. Again: the same, contents untouched.
+    """Have every volume there. Again: the same, contents untouched; what podd writes is brought up to date.
 
     Raises, naming the volume, Invalid: a hostPath that no host could have; Unavailable: it is not there; Conflict: it
-    is something else than its type says; Denied. What this call made of emptyDir volumes is then removed again.
+    is something else than its type says; Denied. What this call made is then removed again.
     """
     with ExitStack() as undo:
         for volume in volumes:
             try:
-                if isinstance(volume, EmptyDir):
-                    _empty_dir(volume, undo)
-                else:
-                    _host_path(volume)
+                _prepare(volume, undo)
             except PoddError:
                 raise
             except OSError as exc:
                 raise _failed(volume, exc) from exc
         undo.pop_all()
+
+
+def _prepare(volume: VolumePlan, undo: ExitStack) -> None:
+    match volume:
+        case EmptyDir():
+            _empty_dir(volume, undo)
+        case HostPath():
+            _host_path(volume)
+        case Projected():
+            _projected(volume, undo)
 
 
 def _failed(volume: VolumePlan, exc: OSError) -> PoddError:
@@ -49,26 +57,38 @@ def _failed(volume: VolumePlan, exc: OSError) -> PoddError:
 
 
 def _empty_dir(volume: EmptyDir, undo: ExitStack) -> None:
-    pod_directory, _, name = volume.path.rpartition("/")
-    if not os.path.isdir(pod_directory):
-        os.makedirs(pod_directory, 0o700)
-        undo.callback(remove_directory, pod_directory)
-    parent = os.open(pod_directory, _DIRECTORY)
-    with ExitStack() as opened:
-        opened.callback(os.close, parent)
-        try:
-            os.mkdir(name, 0o700, dir_fd=parent)
-            undo.callback(remove_directory, volume.path)
-        except FileExistsError:
-            pass
+    with _directory(volume.path, undo) as (parent, name), ExitStack() as opened:
         directory = _open(opened, name, parent)
         if volume.medium == "Memory":
-            if os.fstat(directory).st_dev == os.fstat(parent).st_dev:
+            if not _is_mounted(directory, parent):
                 _mount_tmpfs(volume, directory)
             directory = _open(opened, name, parent)  # the root of the tmpfs
         if volume.fs_group is not None:
             os.fchown(directory, -1, volume.fs_group)
         os.fchmod(directory, MODE if volume.fs_group is None else SET_GID_MODE)  # after fchown, which may clear bits
+
+
+@contextmanager
+def _directory(path: str, undo: ExitStack) -> Iterator[tuple[int, str]]:
+    """Have a volume's directory there; the descriptor of the one that it is in, and its name."""
+    pod_directory, _, name = path.rpartition("/")
+    if not os.path.isdir(pod_directory):
+        os.makedirs(pod_directory, 0o700)
+        undo.callback(remove_directory, pod_directory)
+    parent = os.open(pod_directory, _DIRECTORY)
+    try:
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+            undo.callback(remove_directory, path)
+        except FileExistsError:
+            pass
+        yield parent, name
+    finally:
+        os.close(parent)
+
+
+def _is_mounted(directory: int, parent: int) -> bool:
+    return os.fstat(directory).st_dev != os.fstat(parent).st_dev
 
 
 def _open(opened: ExitStack, name: str, parent: int) -> int:
@@ -87,6 +107,49 @@ def _mount_tmpfs(volume: EmptyDir, directory: int) -> None:
         move_mount(mount, directory)
     finally:
         os.close(mount)
+
+
+# ---- what podd writes ------------------------------------------------------------------------------------------------
+
+
+def _projected(volume: Projected, undo: ExitStack) -> None:
+    """A tmpfs that is complete before it can be seen, and read-only where it is seen."""
+    with _directory(volume.path, undo) as (parent, name), ExitStack() as opened:
+        directory = _open(opened, name, parent)
+        if _is_mounted(directory, parent):
+            _write_again(volume, directory)
+            return
+        mount = mounts.memory_only_tmpfs(0o755, MountAttr.NOSUID | MountAttr.NODEV)
+        opened.callback(os.close, mount)
+        projected.write(mount, volume.files, volume.fs_group)
+        mounts.restrict(mount, MountAttr.RDONLY)
+        move_mount(mount, directory)
+
+
+def _write_again(volume: Projected, directory: int) -> None:
+    mount = mounts.writable(directory)
+    try:
+        projected.write(mount, volume.files, volume.fs_group)
+    finally:
+        os.close(mount)
+
+
+def update(volumes: Sequence[Projected]) -> None:
+    """Have the files of volumes that were prepared be those, each volume's all at one moment.
+
+    Raises Unavailable, Denied, naming the volume: it, and those after it, stay as they are.
+    """
+    for volume in volumes:
+        pod_directory, _, name = volume.path.rpartition("/")
+        try:
+            with ExitStack() as opened:
+                parent = os.open(pod_directory, _DIRECTORY)
+                opened.callback(os.close, parent)
+                directory = _open(opened, name, parent)
+                if _is_mounted(directory, parent):
+                    _write_again(volume, directory)
+        except OSError as exc:
+            raise _failed(volume, exc) from exc
 
 
 # ---- hostPath --------------------------------------------------------------------------------------------------------
