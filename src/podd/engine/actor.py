@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -22,9 +22,11 @@ from podd.core import container, look, plan, pod, resources, sandbox
 from podd.core import events as ev
 from podd.core.state import PodState
 from podd.driver.contract import CanPause, Driver, Handle
-from podd.engine import resizing
+from podd.engine import hooks, resizing
 from podd.engine.clock import Clock
+from podd.engine.handlers import Place
 from podd.engine.logfiles import prune
+from podd.engine.probes import Prober
 from podd.engine.store import Store
 from podd.errors import BY_KIND, Internal, Kind, NotFound, PoddError, Unavailable
 from podd.model.ids import ContainerId, SandboxId
@@ -110,6 +112,13 @@ class Reply:
         raise self._result
 
 
+class UnderWay(NamedTuple):
+    """What ends with its sandbox, and as soon as the pod is no longer so that it makes sense."""
+
+    makes_sense: Callable[[PodState], bool]
+    done: anyio.Event
+
+
 class Actor:
     """state: as last stored. gone: nothing is left of the pod, and the actor has ended."""
 
@@ -120,7 +129,7 @@ class Actor:
         self._around = around
         self._send, self._receive = anyio.create_memory_object_stream[tuple[ev.Event, Reply | None]](INBOX)
         self._changed = anyio.Event()
-        self._under_way: dict[anyio.CancelScope, anyio.Event] = {}
+        self._under_way: dict[anyio.CancelScope, UnderWay] = {}
         self._tasks: TaskGroup | None = None
         self._log = structlog.get_logger().bind(
             pod=state.pod.metadata.name, namespace=state.pod.metadata.namespace, uid=state.uid, driver=state.driver
@@ -142,6 +151,14 @@ class Actor:
         while not self.gone and not is_so(self.state):
             await self._changed.wait()
         return self.state
+
+    # ---- for what is under way
+
+    def tell(self, told: ev.Tell) -> None:
+        self._around.told(self.state, told)
+
+    async def report(self, report: ev.Report) -> None:
+        await self._send.send((report, None))
 
     # ---- the task
 
@@ -209,6 +226,9 @@ class Actor:
                 await anyio.sleep(STORE_RETRY_S)
         self.state = new
         self.gone = forget
+        for scope, task in self._under_way.items():
+            if not task.makes_sense(new):
+                scope.cancel()
         self._around.changed(old, new, gone=forget)
         self._changed.set()
         self._changed = anyio.Event()
@@ -243,13 +263,19 @@ class Actor:
         assert self._tasks is not None
         match action:
             case ev.Tell():
-                self._around.told(self.state, action)
+                self.tell(action)
             case ev.Forget():
                 pass
             case ev.DestroySandbox():
                 self._tasks.start_soon(self._destroy_sandbox, action)
             case ev.PrepareVolumes() | ev.RemoveVolumes():
                 self._tasks.start_soon(self._volumes, action)
+            case ev.RunProbes(id=id):
+                self._tasks.start_soon(self._cancellable, self._doing(action), _instance_is(id, container.Running))
+            case ev.RunHook(id=id):
+                self._tasks.start_soon(
+                    self._cancellable, self._doing(action), _instance_is(id, container.Running, container.Stopping)
+                )
             case _:
                 self._tasks.start_soon(self._cancellable, self._doing(action))
 
@@ -284,14 +310,23 @@ class Actor:
             case ev.Freeze() | ev.Thaw():
                 box = self._sandbox_handle()
                 return lambda: self._freeze(box, frozen=isinstance(action, ev.Freeze))
+            case ev.RunProbes():
+                return self._prober(action).run
+            case ev.RunHook():
+                place, meta = self._place(action.id, action.name), self.state.pod.metadata
+                return lambda: hooks.run(action, place, meta)
             case _:
                 raise AssertionError(action)
 
-    async def _cancellable(self, doing: Callable[[], Awaitable[ev.Report | None]]) -> None:
-        """Run what ends when its sandbox is destroyed."""
+    async def _cancellable(
+        self, doing: Callable[[], Awaitable[ev.Report | None]], makes_sense: Callable[[PodState], bool] = lambda _: True
+    ) -> None:
+        """Run what ends when its sandbox is destroyed, or when it makes sense no more."""
+        if not makes_sense(self.state):
+            return
         done = anyio.Event()
         with anyio.CancelScope() as scope:
-            self._under_way[scope] = done
+            self._under_way[scope] = UnderWay(makes_sense, done)
             try:
                 report = await doing()
             finally:
@@ -305,8 +340,8 @@ class Actor:
         for scope, _ in under_way:
             scope.cancel()
         with anyio.move_on_after(CANCEL_S):
-            for _, done in under_way:
-                await done.wait()
+            for _, task in under_way:
+                await task.done.wait()
         _, failure = await self._call("destroy_sandbox", lambda: self.driver.destroy_sandbox(action.id))
         await self._send.send((ev.SandboxDestroyed(id=action.id, failure=failure), None))
 
@@ -402,6 +437,16 @@ class Actor:
         failure = await resizing.resize(self.driver, self._call, box, limits, members)
         return ev.Resized(generation=action.generation, failure=failure)
 
+    def _prober(self, action: ev.RunProbes) -> Prober:
+        running = self.state.members[action.name].instance
+        assert isinstance(running, container.Running), "probes are asked for of what runs"
+        place = self._place(action.id, action.name)
+        return Prober(self, action, place, running.started_at_ns, self._around.clock)
+
+    def _place(self, id: ContainerId, name: str) -> Place:
+        (handle,) = self._handles((id,))
+        return Place(self.driver, self._sandbox_handle(), handle, look.spec_of(self.state, name))
+
     async def _freeze(self, box: Handle, *, frozen: bool) -> ev.Report:
         driver = self.driver
         if not isinstance(driver, CanPause):
@@ -458,6 +503,11 @@ class Actor:
     def _handles(self, ids: Sequence[str]) -> list[Handle]:
         instances = {m.instance.id: m.instance for m in self.state.members.values() if m.instance is not None}
         return [_handle(instances[id]) for id in ids]  # type: ignore[index]
+
+
+def _instance_is(id: ContainerId, *kinds: type[container.Instance]) -> Callable[[PodState], bool]:
+    """Whether the pod has this instance of a container, in one of these states."""
+    return lambda state: any(isinstance(m.instance, kinds) and m.instance.id == id for m in state.members.values())
 
 
 def _handle(instance: container.Instance) -> Handle:
