@@ -21,6 +21,7 @@ from podd.model.fields import ROWS as ALL_ROWS
 from podd.model.objects import ConfigMap, Secret
 from podd.model.pod import Pod
 from podd.model.problem import Problem
+from podd.model.scalars import title
 from podd.model.suggest import present, type_of
 
 Schema = dict[str, Any]
@@ -124,8 +125,8 @@ def json_type(kind: inspect.Type) -> str:
     match kind:
         case inspect.StructType():
             return kind.cls.__name__
-        case inspect.Metadata(extra_json_schema=extra):
-            return str((extra or {})["title"])
+        case inspect.Metadata():
+            return {"Mode": "integer"}.get(title(kind), title(kind))
         case inspect.VarTupleType(item_type=item):
             return f"list of {json_type(item)}"
         case inspect.DictType(value_type=value):

@@ -205,6 +205,26 @@ SCALARS = {
 }
 
 
+MODES = {"0644": 0o644, "0400": 0o400, "0o755": 0o755, "420": 420, "0": 0, "00": 0}
+
+
+@pytest.mark.parametrize(("text", "mode"), MODES.items(), ids=list(MODES))
+def test_the_mode_of_a_file_may_be_octal(text: str, mode: int) -> None:
+    """As in a cluster, whose YAML reads it so; of every other number it is refused."""
+    config_map = f"{{name: c, defaultMode: {text}, items: [{{key: k, path: p, mode: {text}}}]}}"
+    (pod,) = parse(GOOD.replace("spec: {", f"spec: {{volumes: [{{name: v, configMap: {config_map}}}], ")).pods
+    volume = pod.spec.volumes[0].config_map
+    assert volume is not None
+    assert (volume.default_mode, volume.items[0].mode) == (mode, mode)
+
+
+@pytest.mark.parametrize("text", ["0888", "0x1ff", "1_000", "'0644'", "rw-r--r--", "7:00"])
+def test_what_is_no_mode(text: str) -> None:
+    config_map = f"{{name: c, defaultMode: {text}}}"
+    (told,) = refused(GOOD.replace("spec: {", f"spec: {{volumes: [{{name: v, configMap: {config_map}}}], "))
+    assert "spec.volumes[0].configMap.defaultMode" in told
+
+
 @pytest.mark.parametrize(("field", "said"), SCALARS.items(), ids=[name[:40] for name in SCALARS])
 def test_a_scalar_that_does_not_fit(field: str, said: str) -> None:
     (told,) = refused(GOOD.replace("spec: {", "spec: {" + field + ", "))

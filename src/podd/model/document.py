@@ -138,7 +138,10 @@ def documents(text: str | bytes, problems: Problems) -> list[Node]:
         decoded = _SURROGATES.sub(_joined, decoded) if decoded.lstrip().startswith("{") else decoded
         decoded.encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as exc:
-        problems.add(start, (), "error", f"is not UTF-8: {exc.reason} at byte {exc.start}")
+        message = f"is not UTF-8: {exc.reason} at byte {exc.start}"
+        before = exc.object[: exc.start]
+        place = _end(before if isinstance(before, str) else before.decode("latin-1"))
+        problems.add(place, (), "error", message, "save it as UTF-8")
         return []
     composer = _Composer(problems)
     try:
@@ -147,7 +150,9 @@ def documents(text: str | bytes, problems: Problems) -> list[Node]:
         pass
     except yaml.MarkedYAMLError as exc:
         said = ": ".join(part for part in (exc.context, exc.problem) if part)
-        problems.add(_place(exc.problem_mark or exc.context_mark), (), "error", f"is not YAML: {said}")
+        place = _place(exc.problem_mark or exc.context_mark)
+        remedy = "indent by spaces, not by tabs" if _is_tab(decoded, place) else ""
+        problems.add(place, (), "error", f"is not YAML: {said}", remedy)
     except yaml.YAMLError as exc:
         problems.add(_control_character(decoded), (), "error", f"is not YAML: {str(exc).splitlines()[0].strip()}")
     return composer.finished
@@ -160,8 +165,17 @@ def _place(mark: _Mark | None) -> Place:
 def _control_character(text: str) -> Place:
     """Where the first one stands that YAML does not allow: the parser tells of it without a place."""
     found = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]", text)
-    before = text[: found.start()] if found else ""
+    return _end(text[: found.start()] if found else "")
+
+
+def _end(before: str) -> Place:
+    """Of what comes after that."""
     return Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def _is_tab(text: str, place: Place) -> bool:
+    lines = text.splitlines()
+    return place.line <= len(lines) and lines[place.line - 1][place.column - 1 : place.column] == "\t"
 
 
 @dataclass(slots=True)

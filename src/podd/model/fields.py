@@ -384,16 +384,45 @@ RESOURCES: dict[str, Field] = {
 
 KINDS: dict[str, str] = {
     **dict.fromkeys(
-        ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "Job", "PodTemplate"),
+        ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "ReplicationController", "PodTemplate"),
         "write its template (metadata and spec) as a Pod",
     ),
+    "Job": "write its template as a Pod: with restartPolicy Never it is tried once, with OnFailure until it succeeds",
     "CronJob": "write its job's template as a Pod and start it from a systemd timer",
     **dict.fromkeys(
-        ("Service", "Ingress", "Endpoints", "EndpointSlice", "NetworkPolicy"),
+        ("Service", "Endpoints", "EndpointSlice", "NetworkPolicy"),
         "there is no cluster network: the members of a pod meet on localhost",
     ),
-    **dict.fromkeys(("PersistentVolume", "PersistentVolumeClaim", "StorageClass"), "use a hostPath volume"),
-    **dict.fromkeys(("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"), _NO_ACCOUNTS),
-    "Namespace": "a namespace is there as soon as a pod names it",
+    **dict.fromkeys(
+        ("Ingress", "IngressClass", "Gateway", "GatewayClass", "HTTPRoute"),
+        "run a proxy as a pod with hostNetwork",
+    ),
+    **dict.fromkeys(
+        ("PersistentVolume", "PersistentVolumeClaim", "StorageClass", "VolumeAttributesClass", "VolumeSnapshot"),
+        "use a hostPath volume",
+    ),
+    **dict.fromkeys(
+        ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"),
+        f"remove it: {_NO_ACCOUNTS}",
+    ),
+    "Namespace": "remove it: a namespace is there as soon as a pod names it",
+    "RuntimeClass": "drivers are configured in podd.toml; a pod names one by runtimeClassName",
+    "PriorityClass": f"remove it: {_NO_CLUSTER}",
+    "PodDisruptionBudget": "remove it: podd evicts nothing",
+    **dict.fromkeys(
+        ("HorizontalPodAutoscaler", "VerticalPodAutoscaler"),
+        "remove it: podd runs what it is given",
+    ),
+    **dict.fromkeys(("LimitRange", "ResourceQuota"), "give each pod its requests and limits"),
+    **dict.fromkeys(
+        (
+            *("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "MutatingAdmissionPolicy"),
+            *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+        ),
+        "a plugin of podd admits pods by the hook podd_admit",
+    ),
+    "CustomResourceDefinition": "podd has no controllers: what one would make of it is to be written as Pods",
+    **dict.fromkeys(("Node", "Event", "Lease", "Binding", "APIService"), "remove it: a server keeps such objects"),
+    "Kustomization": "kubectl kustomize DIRECTORY | podd-cli apply -f - reads what it makes",
 }
 """Kinds that podd refuses, and what it offers instead."""

@@ -22,6 +22,9 @@ Quantity = Annotated[str, msgspec.Meta(title="Quantity")]
 """An amount as written, "250m" or "1.5Gi"; a manifest may also write it as a number."""
 
 
+Mode = Annotated[int, msgspec.Meta(title="Mode")]
+"""Of a file. A manifest may write it in octal, 0644, as YAML of Kubernetes does."""
+
 IntOrString = Annotated[int | str, msgspec.Meta(title="IntOrString")]
 """The number of a port, or the name of one."""
 
@@ -283,20 +286,20 @@ class HostPathVolumeSource(Struct):
 class KeyToPath(Struct):
     key: str
     path: str
-    mode: int | None = None
+    mode: Mode | None = None
 
 
 class ConfigMapVolumeSource(Struct):
     name: str = ""
     items: tuple[KeyToPath, ...] = ()
-    default_mode: int = 0o644
+    default_mode: Mode = 0o644
     optional: bool = False
 
 
 class SecretVolumeSource(Struct):
     secret_name: str = ""
     items: tuple[KeyToPath, ...] = ()
-    default_mode: int = 0o644
+    default_mode: Mode = 0o644
     optional: bool = False
 
 
@@ -306,12 +309,12 @@ class DownwardAPIVolumeFile(Struct):
     path: str
     field_ref: ObjectFieldSelector | None = None
     resource_field_ref: ResourceFieldSelector | None = None
-    mode: int | None = None
+    mode: Mode | None = None
 
 
 class DownwardAPIVolumeSource(Struct):
     items: tuple[DownwardAPIVolumeFile, ...] = ()
-    default_mode: int = 0o644
+    default_mode: Mode = 0o644
 
 
 class ConfigMapProjection(Struct):
@@ -340,7 +343,7 @@ class VolumeProjection(Struct):
 
 class ProjectedVolumeSource(Struct):
     sources: tuple[VolumeProjection, ...] = ()
-    default_mode: int = 0o644
+    default_mode: Mode = 0o644
 
 
 class Volume(Struct):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import msgspec
 from msgspec import inspect
 
@@ -81,7 +83,7 @@ class Reader:
         if said["kind"] in KINDS and said["apiVersion"] == "v1":
             return KINDS[said["kind"]]
         wrong = "kind" if said["kind"] not in KINDS else "apiVersion"
-        offer = fields.KINDS.get(said["kind"], "podd runs Pods: apiVersion v1, kind Pod")
+        offer = fields.KINDS.get(said["kind"]) or _meant(said["kind"])
         self._error(node.entries[wrong].value.place, (*path, wrong), f'podd does not run "{said[wrong]}"', offer)
         return None
 
@@ -166,6 +168,12 @@ def _unquoted(node: Scalar) -> tuple[str, str]:
     return f"a string is wanted, and this is {MEANT[meaning(node)]}", "quote it"
 
 
+def _meant(kind: str) -> str:
+    close = difflib.get_close_matches(kind.lower(), [known.lower() for known in KINDS], 1)
+    meant = next((known for known in KINDS if known.lower() in close), None)
+    return f"did you mean {meant}?" if meant and meant != kind else "podd runs Pods: apiVersion v1, kind Pod"
+
+
 def _blank(kind: inspect.Type) -> object:
     match kind:
         case inspect.StructType(fields=members):
@@ -177,6 +185,8 @@ def _blank(kind: inspect.Type) -> object:
         case inspect.LiteralType(values=values):
             return values[0]
         case inspect.IntType():
+            return 0
+        case inspect.Metadata() if scalars.title(kind) == "Mode":
             return 0
         case inspect.BoolType():
             return False
@@ -193,6 +203,9 @@ def _noun(node: Node) -> str:
             return MEANT[meaning(node)]
 
 
+_TITLED = {"Quantity": "a quantity", "IntOrString": "a number or a name", "Mode": "a whole number"}
+
+
 def _wanted(kind: inspect.Type) -> str:
     match kind:
         case inspect.StructType() | inspect.DictType():
@@ -203,6 +216,6 @@ def _wanted(kind: inspect.Type) -> str:
             return "a whole number"
         case inspect.BoolType():
             return "true or false"
-        case inspect.Metadata(extra_json_schema=extra):
-            return "a quantity" if (extra or {}).get("title") == "Quantity" else "a number or a name"
+        case inspect.Metadata():
+            return _TITLED[scalars.title(kind)]
     return "a string"

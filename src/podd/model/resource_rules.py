@@ -51,15 +51,15 @@ def _fraction(rules: Rules, at: Path, text: str) -> None:
 def check_pod(rules: Rules, at: Path, spec: PodSpec) -> None:
     """No container may have more than the pod; all together may not request more than it."""
     own = spec.resources
-    told = set()
+    exceeded = set()
     for where, containers in (("initContainers", spec.init_containers), ("containers", spec.containers)):
         for number, container in enumerate(containers):
             for name, text in container.resources.limits.items():
                 if name in own.limits and _is_more(text, own.limits[name]):
                     path = ("spec", where, number, "resources", "limits", name)
                     rules.error(path, f"{text} is more than the pod's limit of {own.limits[name]}")
-                    told.add(name)
-    for name in sorted(_needed_beyond(spec) - told):
+                    exceeded.add(name)
+    for name in sorted(_needed_beyond(spec) - exceeded):
         part, asked = ("requests", own.requests) if name in own.requests else ("limits", own.limits)
         rules.error((*at, part, name), f"{asked[name]} is less than what the containers request together")
 

@@ -7,6 +7,7 @@ refused with the cure, so that `no` is never a country and `0644` never a number
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 
 from msgspec import inspect
@@ -19,6 +20,7 @@ class Unfit(Exception):
 
 
 MAX_INT = 2**63 - 1
+_OCTAL = re.compile(r"0o?[0-7]{1,5}", re.ASCII)
 
 
 def _string(node: Scalar, _: inspect.Type) -> str:
@@ -69,11 +71,21 @@ def _quantity(node: Scalar, _: inspect.Type) -> str:
     return node.text
 
 
-def _text_or_number(node: Scalar, kind: inspect.Type) -> int | str:
-    """A quantity, or a port: see `podd.model.pod`."""
-    assert isinstance(kind, inspect.Metadata)
-    title = (kind.extra_json_schema or {}).get("title")
-    return _int_or_string(node, kind) if title == "IntOrString" else _quantity(node, kind)
+def _titled(node: Scalar, kind: inspect.Type) -> int | str:
+    """A quantity, a port, or a mode: see `podd.model.pod`."""
+    return _TITLED[title(kind)](node, kind)
+
+
+def title(kind: inspect.Type) -> str:
+    """By which `podd.model.pod` tells apart what has the same type in Python."""
+    return str((kind.extra_json_schema or {}).get("title", "")) if isinstance(kind, inspect.Metadata) else ""
+
+
+def _mode(node: Scalar, kind: inspect.Type) -> int:
+    """Kubernetes reads YAML 1.1, where a zero first means octal; for a mode nobody means anything else by it."""
+    if node.plain and _OCTAL.fullmatch(node.text):
+        return int(node.text.replace("o", ""), 8)
+    return _integer(node, kind)
 
 
 def _int_or_string(node: Scalar, kind: inspect.Type) -> int | str:
@@ -85,12 +97,18 @@ def _int_or_string(node: Scalar, kind: inspect.Type) -> int | str:
     return _string(node, kind)
 
 
+_TITLED: dict[str, Callable[[Scalar, inspect.Type], int | str]] = {
+    "IntOrString": _int_or_string,
+    "Mode": _mode,
+    "Quantity": _quantity,
+}
+
 _SCALARS: dict[type[inspect.Type], Callable[[Scalar, inspect.Type], object]] = {
     inspect.StrType: _string,
     inspect.LiteralType: _literal,
     inspect.IntType: _integer,
     inspect.BoolType: _boolean,
-    inspect.Metadata: _text_or_number,
+    inspect.Metadata: _titled,
 }
 
 

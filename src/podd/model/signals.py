@@ -5,6 +5,8 @@ Source: signal(7), and Kubernetes' API reference, Signal v1 core.
 
 from __future__ import annotations
 
+import difflib
+
 _RT_MIN, _RT_MAX = 34, 64  # the kernel's begin at 32; the C library keeps the first two to itself
 
 _COMMON = (
@@ -39,4 +41,5 @@ def is_name(name: str) -> bool:
 def nearest(text: str) -> str:
     """The name that was probably meant by "term" or "RTMIN+3"; "" where there is none."""
     full = f"SIG{text.upper().removeprefix('SIG')}"
-    return full if is_name(full) else ""
+    close = difflib.get_close_matches(full, _NUMBERS, 1, 0.8)
+    return full if is_name(full) else close[0] if close else ""

@@ -100,7 +100,7 @@ def _file_path(rules: Rules, at: Path, path: str) -> None:
 
 def _mode(rules: Rules, at: Path, mode: int | None) -> None:
     if mode is not None and not 0 <= mode <= 0o777:
-        rules.error(at, f"{mode} is not between 0 and 511 (octal 777)", "write it in decimal: 0644 is 420, 0400 is 256")
+        rules.error(at, f"{mode} is not between 0 and 511 (octal 777)", "in octal with a zero first, as 0644")
 
 
 # ---- no two files at one place ---------------------------------------------------------------------------------------
@@ -138,6 +138,8 @@ def _distinct(rules: Rules, places: _Places) -> None:
     files: dict[tuple[str, ...], str] = {}
     for at, path in places:
         parts = parts_of(path)
+        if not parts or ".." in parts or path.startswith("/"):
+            continue  # told already
         if parts in files:
             rules.error(at, f'"{path}" is given twice: a volume has one file of a name')
             continue
