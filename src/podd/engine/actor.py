@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import anyio
@@ -271,11 +272,10 @@ class Actor:
             case ev.PrepareVolumes() | ev.RemoveVolumes():
                 self._tasks.start_soon(self._volumes, action)
             case ev.RunProbes(id=id):
-                self._tasks.start_soon(self._cancellable, self._doing(action), _instance_is(id, container.Running))
+                self._tasks.start_soon(self._cancellable, self._prober(action).run, _has(id, container.Running))
             case ev.RunHook(id=id):
-                self._tasks.start_soon(
-                    self._cancellable, self._doing(action), _instance_is(id, container.Running, container.Stopping)
-                )
+                run = partial(hooks.run, action, self._place(id, action.name), self.state.pod.metadata)
+                self._tasks.start_soon(self._cancellable, run, _has(id, container.Running, container.Stopping))
             case _:
                 self._tasks.start_soon(self._cancellable, self._doing(action))
 
@@ -310,11 +310,6 @@ class Actor:
             case ev.Freeze() | ev.Thaw():
                 box = self._sandbox_handle()
                 return lambda: self._freeze(box, frozen=isinstance(action, ev.Freeze))
-            case ev.RunProbes():
-                return self._prober(action).run
-            case ev.RunHook():
-                place, meta = self._place(action.id, action.name), self.state.pod.metadata
-                return lambda: hooks.run(action, place, meta)
             case _:
                 raise AssertionError(action)
 
@@ -505,7 +500,7 @@ class Actor:
         return [_handle(instances[id]) for id in ids]  # type: ignore[index]
 
 
-def _instance_is(id: ContainerId, *kinds: type[container.Instance]) -> Callable[[PodState], bool]:
+def _has(id: ContainerId, *kinds: type[container.Instance]) -> Callable[[PodState], bool]:
     """Whether the pod has this instance of a container, in one of these states."""
     return lambda state: any(isinstance(m.instance, kinds) and m.instance.id == id for m in state.members.values())
 
