@@ -49,11 +49,13 @@ LINES = {
     "logs --container d": [],
     "exec -it hello -c d": ["db"],
     "exec hello -- l": [],
+    "resize h": ["hello", "help"],
+    "debug hello --target w": ["web"],
     "completion ": ["bash", "zsh", "fish"],
     "apply -f ": [":files"],
     "--socket ": [":files"],
     "frobnicate ": [],
-    "d": ["describe", "delete", "drivers"],
+    "d": ["describe", "delete", "debug", "drivers"],
     "logs --t": ["--tail", "--timestamps"],
 }
 

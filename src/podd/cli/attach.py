@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 
 from podd.cli import streams, terminal
 from podd.cli.connect import connect
-from podd.cli.status import Json, container_statuses
+from podd.cli.status import Json, all_statuses
 from podd.cli.streams import Inlet, Outlet
 from podd.cli.text import complain, note
 from podd.cli.words import EXIT_INTERRUPTED, pod_name
@@ -169,7 +169,7 @@ def _exit_status(options: Namespace, pod: Json, container: str) -> int:
 
 
 def _status_of(pod: Json, container: str) -> Json:
-    return next((c for c in container_statuses(pod) if c["name"] == container), {})
+    return next((c for c in all_statuses(pod) if c["name"] == container), {})
 
 
 def _code(status: Json, instance: str) -> int | None:

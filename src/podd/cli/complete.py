@@ -17,7 +17,7 @@ from podd.errors import PoddError
 NO_FILES, FILES = ":", ":files"
 ANSWER_S = 2.0  # a daemon that is stuck must not hang the shell
 WITH_RESOURCE_WORD = ("get", "describe", "delete")
-WITH_ONE_POD = ("logs", "exec", "attach", "events", "stats", "ns", "tree")
+WITH_ONE_POD = ("resize", "logs", "exec", "attach", "debug", "events", "stats", "ns", "tree")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -92,7 +92,7 @@ class Line:
             yield FILES
         elif action.dest == "namespace":
             yield from self._namespaces()
-        elif action.dest == "container":
+        elif action.dest in ("container", "target"):
             yield from self._containers()
 
     def _arguments(self) -> Iterator[str]:
@@ -128,7 +128,8 @@ class Line:
         with self._connect() as podd:
             asked = {"name": pod_name(self._words[1]), "namespace": self._values.get("namespace")}
             pod = podd.call("Get", asked)["pod"]
-        yield from (container["name"] for container in pod["spec"]["containers"])
+        spec, added = pod["spec"], pod.get("status", {}).get("ephemeralContainerStatuses", ())
+        yield from (each["name"] for each in (*spec["containers"], *spec.get("initContainers", ()), *added))
 
 
 def _options(parser: ArgumentParser) -> dict[str, Action]:

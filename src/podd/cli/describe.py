@@ -9,7 +9,7 @@ from typing import Any
 
 from podd.cli import durations
 from podd.cli.connect import batches, connect
-from podd.cli.status import Json, container_statuses, podd_status, status
+from podd.cli.status import Json, all_statuses, podd_status, status
 from podd.cli.text import Table, clean, complain
 from podd.cli.words import add_namespace_options, listed_namespace, pod_names
 from podd.errors import PoddError
@@ -49,11 +49,10 @@ def run(options: Namespace) -> int:
 
 def page(pod: Json, events: Sequence[Json], now: datetime) -> Iterator[str]:
     yield from _head(pod)
-    yield "Containers:"
-    statuses = {c["name"]: c for c in container_statuses(pod)}
-    for spec in pod["spec"]["containers"]:
-        yield f"  {clean(spec['name'])}:"
-        yield from _indented(4, _container(spec, statuses.get(spec["name"], {})))
+    added = pod.get("status", {}).get("ephemeralContainerStatuses", ())
+    yield from _containers("Init Containers", pod["spec"].get("initContainers", ()), pod)
+    yield from _containers("Containers", pod["spec"]["containers"], pod)
+    yield from _containers("Ephemeral Containers", [{"name": c["name"], "image": c["image"]} for c in added], pod)
     yield from _conditions(pod)
     yield from _volumes(pod)
     yield from _events(events, now)
@@ -117,6 +116,16 @@ def _last_start(pod: Json) -> str | None:
 
 
 # ---- containers ------------------------------------------------------------------------------------------------------
+
+
+def _containers(title: str, specs: Sequence[Json], pod: Json) -> Iterator[str]:
+    """Nothing where there are none."""
+    statuses = {c["name"]: c for c in all_statuses(pod)}
+    if specs:
+        yield f"{title}:"
+    for spec in specs:
+        yield f"  {clean(spec['name'])}:"
+        yield from _indented(4, _container(spec, statuses.get(spec["name"], {})))
 
 
 def _container(spec: Json, now: Json) -> Iterator[str]:

@@ -25,9 +25,11 @@ COMMANDS = {  # word: its module in podd.cli, and what it does
     "restart": ("lifecycle", "stop pods, then start them"),
     "pause": ("lifecycle", "freeze every process of pods"),
     "resume": ("lifecycle", "let paused pods go on"),
+    "resize": ("resize", "change what a container may use, while it runs"),
     "logs": ("logs", "show what containers wrote"),
     "exec": ("exec", "run a command in a container"),
     "attach": ("attach", "connect to a container's main process"),
+    "debug": ("debug", "add a container to a running pod, to look into it"),
     "events": ("events", "show what happened"),
     "stats": ("stats", "show what pods use"),
     "ns": ("ns", "show a pod's namespaces, who shares and who keeps them"),
@@ -39,7 +41,7 @@ COMMANDS = {  # word: its module in podd.cli, and what it does
 }
 HIDDEN = {"__complete": "complete"}
 DEFAULT_COLUMNS = 80  # where stdout is no terminal
-TAKES_PROGRAM = ("exec", *HIDDEN)
+TAKES_PROGRAM = ("exec", "debug", *HIDDEN)
 
 
 class Command(Protocol):

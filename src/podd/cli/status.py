@@ -22,6 +22,12 @@ def container_statuses(pod: Json) -> Sequence[Json]:
     return statuses
 
 
+def all_statuses(pod: Json) -> list[Json]:
+    """Of every container, those that come before the others and those that were added included."""
+    kinds = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+    return [status for kind in kinds for status in pod.get("status", {}).get(kind, ())]
+
+
 def podd_status(pod: Json) -> Json:
     """The part of the status that Kubernetes has no field for; empty before the daemon has one."""
     ours: Json = pod.get("status", {}).get("podd") or {}

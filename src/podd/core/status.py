@@ -26,6 +26,7 @@ from podd.core.look import (
 from podd.core.state import Condition, Member, PodState
 from podd.driver.contract import Exit
 from podd.model import status as k8s
+from podd.model.pod import ResourceRequirements
 
 CONDITIONS = ("PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready")
 
@@ -187,6 +188,7 @@ def _container(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.
         last = _terminated(i.id, i.exit, stamp)
     elif member.last is not None:
         last = _terminated(member.last.id, member.last.exit, stamp)
+    in_force = _in_force(state, name)
     return k8s.ContainerStatus(
         name=name,
         state=now,
@@ -198,7 +200,17 @@ def _container(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.
         image_id=getattr(i, "image_id", ""),
         container_id=f"{state.driver}://{i.id}" if i else "",
         pid=i.pid if isinstance(i, container.Live) else None,
+        resources=in_force,
+        allocated_resources=in_force.requests,
     )
+
+
+def _in_force(state: PodState, name: str) -> ResourceRequirements:
+    """Of what does not run, and while limits are being changed, nothing can be said. A limit is the request, too."""
+    if state.resized < state.generation or not isinstance(state.members[name].instance, container.Live):
+        return ResourceRequirements()
+    asked = spec_of(state, name).resources
+    return replace(asked, requests={**asked.limits, **asked.requests})
 
 
 def _is_ready(state: PodState, name: str) -> bool:

@@ -5,11 +5,12 @@ Times are RFC 3339 in UTC. Source: the Kubernetes API reference, PodStatus v1 co
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-from podd.model.pod import Struct
+from podd.model.pod import ResourceRequirements, Struct
 
 Phase = Literal["Pending", "Running", "Succeeded", "Failed", "Unknown"]
 
@@ -53,6 +54,8 @@ class ContainerStatus(Struct, omit_defaults=False):
     last_state: ContainerState = ContainerState()
     container_id: str = msgspec.field(default="", name="containerID")
     image_id: str = msgspec.field(default="", name="imageID")
+    resources: ResourceRequirements = ResourceRequirements()  # as in force; empty where it does not run
+    allocated_resources: Mapping[str, str] = {}  # what it requests of that
     pid: int | None = None  # ours: the first process, in podd's pid namespace
 
 
