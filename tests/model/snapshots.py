@@ -1,4 +1,4 @@
-"""Bad manifests and all that is said of them: messages/NAME.yaml, and beside it NAME.txt.
+"""Manifests and all that is said of them, each beside its text: NAME.yaml and NAME.txt.
 
 `python tests/model/snapshots.py` writes the texts anew; what changed is then for `git diff` and a reader to judge.
 """
@@ -11,23 +11,33 @@ from podd.errors import Invalid
 from podd.model import document, manifest, object_rules, shapes
 from podd.model.problem import Problem
 
-FOLDER = Path(__file__).parent / "messages"
+BAD_FOLDER = Path(__file__).parent / "messages"
+REAL_FOLDER = Path(__file__).parents[1] / "manifests"
 
 _POD = "apiVersion: v1\nkind: Pod\nmetadata: {{ name: web, annotations: {{ k: {0} }} }}\nspec: {{ containers: [] }}\n"
 _CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: c }}\ndata: {{ k: {0} }}\n"
 
-MANIFESTS: dict[str, bytes] = {
-    **{path.stem: path.read_bytes() for path in sorted(FOLDER.glob("*.yaml"))},
+
+def _in(folder: Path) -> dict[str, bytes]:
+    return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.yaml"))}
+
+
+REAL = _in(REAL_FOLDER)
+"""As people bring them, by name."""
+
+BAD: dict[str, bytes] = {
+    **_in(BAD_FOLDER),
     "large": b"#" * (document.MAX_BYTES + 1),
     "large-annotations": _POD.format("x" * shapes.MAX_ANNOTATIONS_BYTES).encode(),
     "large-config-map": _CONFIG_MAP.format("x" * (object_rules.MAX_BYTES + 1)).encode(),
 }
-"""By name. What is large has only its text in the folder."""
+"""Of every message one. What is large has only its text in the folder."""
 
 
-def problems(name: str) -> list[Problem]:
+def problems(name: str, text: bytes) -> list[Problem]:
+    """Errors, warnings and notes."""
     try:
-        return list(manifest.parse(MANIFESTS[name], f"{name}.yaml").remarks)
+        return list(manifest.parse(text, f"{name}.yaml").remarks)
     except Invalid as exc:
         found = exc.facts["problems"]
         assert isinstance(found, list)
@@ -35,14 +45,19 @@ def problems(name: str) -> list[Problem]:
 
 
 def said(name: str) -> str:
-    """Errors, warnings and notes, as a terminal shows them."""
-    return "".join(f"{problem}\n" for problem in problems(name))
+    """Of a bad one, as a terminal shows it."""
+    return "".join(f"{problem}\n" for problem in problems(name, BAD[name]))
 
 
-def expected(name: str) -> Path:
-    return FOLDER / f"{name}.txt"
+def verdict(name: str) -> str:
+    """Of one that people bring."""
+    found = problems(name, REAL[name])
+    word = "refused" if any(problem.level == "error" for problem in found) else "accepted"
+    return "".join(f"{line}\n" for line in (word, *found))
 
 
 if __name__ == "__main__":
-    for each in MANIFESTS:
-        expected(each).write_text(said(each))
+    for each in BAD:
+        (BAD_FOLDER / f"{each}.txt").write_text(said(each))
+    for each in REAL:
+        (REAL_FOLDER / f"{each}.txt").write_text(verdict(each))

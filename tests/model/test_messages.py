@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from snapshots import FOLDER, MANIFESTS, expected, problems, said
+from snapshots import BAD, BAD_FOLDER, REAL, REAL_FOLDER, problems, said, verdict
 
 import podd.model
 from podd.model.fields import FIELDS, KINDS, RESOURCES, Treatment
@@ -19,19 +19,28 @@ from podd.model.problem import Path as FieldPath
 SOURCE = Path(podd.model.__file__).parent
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
+REWRITE = "if it is meant so: python tests/model/snapshots.py"
+
+
+@pytest.mark.parametrize("name", BAD)
 def test_what_is_said(name: str) -> None:
-    assert said(name) == expected(name).read_text(), "if it is meant so: python tests/model/snapshots.py"
+    assert said(name) == (BAD_FOLDER / f"{name}.txt").read_text(), REWRITE
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_manifest_as_people_bring_it_is_accepted_or_refused_by_the_field(name: str) -> None:
+    assert verdict(name) == (REAL_FOLDER / f"{name}.txt").read_text(), REWRITE
 
 
 def test_no_text_is_left_of_a_manifest_that_is_gone() -> None:
-    assert {path.stem for path in FOLDER.glob("*.txt")} == set(MANIFESTS)
+    assert {path.stem for path in BAD_FOLDER.glob("*.txt")} == set(BAD)
+    assert {path.stem for path in REAL_FOLDER.glob("*.txt")} == set(REAL)
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
+@pytest.mark.parametrize("name", BAD)
 def test_each_problem_has_its_place(name: str) -> None:
-    lines = MANIFESTS[name].decode(errors="replace").splitlines()
-    for problem in problems(name):
+    lines = BAD[name].decode(errors="replace").splitlines()
+    for problem in problems(name, BAD[name]):
         assert 1 <= problem.line <= len(lines) + 1
         assert problem.column >= 1
         assert problem.message
@@ -51,7 +60,7 @@ def test_every_message_of_the_source_is_in_a_snapshot(monkeypatch: pytest.Monkey
         add(self, place, path, level, message, remedy)
 
     monkeypatch.setattr(Problems, "add", noting)
-    for name in MANIFESTS:
+    for name in BAD:
         said(name)
     missing = [
         f"{name}:{first}"
@@ -100,7 +109,7 @@ def _tells(node: ast.AST) -> bool:
 
 @pytest.fixture(scope="module")
 def everything() -> str:
-    return "\n".join(str(problem) for name in MANIFESTS for problem in problems(name))
+    return "\n".join(str(problem) for name in BAD for problem in problems(name, BAD[name]))
 
 
 NOTES = sorted(
