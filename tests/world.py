@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from podd.core import container, look, pod, resources, sandbox, state
 from podd.core import events as ev
-from podd.core import pod, sandbox, state
 from podd.core.restart import SECOND
 from podd.driver.contract import (
     ContainerCreated,
     ContainerStarted,
     Exit,
     Handle,
-    Limits,
     Observed,
     SandboxCreated,
     SandboxStatus,
@@ -66,6 +65,8 @@ class World:
     signals: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     probed: dict[str, ev.RunProbes] = field(default_factory=dict)  # by container id
     resized: int = 1
+    ended_well: set[str] = field(default_factory=set)  # names, in this sandbox
+    has_run: set[str] = field(default_factory=set)  # names, in this sandbox
 
     @classmethod
     def of(cls, *members: str | Container, replaces: PodUid | None = None, **spec: object) -> World:
@@ -110,6 +111,32 @@ class World:
         while self.pending:
             self.do(self.pending[0])
 
+    def go_well(self) -> None:
+        """All is done, init containers end with 0, and probes that others wait for succeed, until nothing moves."""
+        while True:
+            self.settle()
+            kinds = look.kinds(self.state)
+            ending = [id for id, name in self.live.items() if kinds[name] == "init"]
+            waiting = [
+                (action.id, probe)
+                for action in self.probed.values()
+                for probe in sorted(look.probes_of(self.state, action.name))
+                if probe != "liveness" and not self._passed(action.name, probe)
+            ]
+            if ending:
+                self.end(ending[0], exit_of(0, self.now_ns))
+            elif waiting:
+                id, probe = waiting[0]
+                self.feed(ev.Probed(id=id, probe=probe, success=True))  # type: ignore[arg-type]
+            else:
+                return
+
+    def _passed(self, name: str, probe: str) -> bool:
+        instance = self.state.members[name].instance
+        if not isinstance(instance, container.Running):
+            return True  # it is to end, and nobody listens any more
+        return instance.started if probe == "startup" else instance.ready
+
     # -- doing
 
     def do(self, action: ev.Action, *, fail: bool = False) -> None:  # noqa: C901  one case for each action
@@ -139,7 +166,8 @@ class World:
                     return self.feed(ev.ContainerFailed(id=id, failure=BOOM))
                 if id not in self.live and id not in self.dead:
                     self.held[id] = name
-                created = ContainerCreated(handle=handle(id), observed=Observed(limits=Limits()))
+                limits = resources.container_limits(look.spec_of(self.state, name))
+                created = ContainerCreated(handle=handle(id), observed=Observed(limits=limits))
                 self.feed(ev.ContainerMade(id=id, created=created))
             case ev.StartContainers(ids=ids):
                 self._start(ids, fail)
@@ -177,13 +205,25 @@ class World:
         about = (ev.CreateSandbox, ev.CreateContainer, ev.StartContainers, ev.SignalContainers, ev.DestroyContainer)
         others = (ev.Freeze, ev.Thaw, ev.RecoverSandbox, ev.RunHook, ev.Resize)
         self.pending = [a for a in self.pending if not isinstance(a, (*about, *others))]
-        self.probed.clear()
         self.sandboxes.discard(id)
-        self.held.clear()
-        self.live.clear()
-        self.dead.clear()
+        self._forget_sandbox()
         self.frozen = False
         return self.feed(ev.SandboxDestroyed(id=id))  # type: ignore[arg-type]
+
+    def check_order(self, name: str) -> None:
+        """Nobody runs before those that must run before it."""
+        kinds = look.kinds(self.state)
+        for before, kind in kinds.items():
+            if before == name or kind not in ("init", "sidecar"):
+                break
+            done = self.ended_well if kind == "init" else self.has_run
+            assert before in done, f"{name} runs before {before}"
+        if kinds[name] == "init":
+            assert not [n for n in self.live.values() if kinds[n] in ("init", "regular")], "init containers run alone"
+
+    def _forget_sandbox(self) -> None:
+        for gone in (self.held, self.live, self.dead, self.probed, self.ended_well, self.has_run):
+            gone.clear()
 
     def _start(self, ids: tuple[str, ...], fail: bool) -> None:
         if fail or not self.sandboxes:
@@ -192,8 +232,10 @@ class World:
         for n, id in enumerate(ids):
             name = self.held.pop(id, None)
             if name is not None:
+                self.check_order(name)
                 self.live[id] = name
                 self.ran.add(id)
+                self.has_run.add(name)
             pid = 100 + n
             started.append(ContainerStarted(id=id, pid=pid, started_at_ns=self.now_ns, released_ns=n * 1000))  # type: ignore[arg-type]
         return self.feed(ev.ContainersReleased(ids=ids, started=tuple(started)))
@@ -201,6 +243,8 @@ class World:
     def end(self, id: str, how: Exit) -> None:
         self.dead[id] = self.live.pop(id, "") or self.held.pop(id, "")
         self.probed.pop(id, None)
+        if how.code == 0:
+            self.ended_well.add(self.dead[id])
         self.pending = [a for a in self.pending if not (isinstance(a, ev.RunHook) and a.id == id)]
         self.feed(ev.ContainerExited(id=id, exit=how))  # type: ignore[arg-type]
 
@@ -215,10 +259,7 @@ class World:
         """Its supervisor dies, and with it everything in it."""
         (id,) = self.sandboxes
         self.sandboxes.clear()
-        self.held.clear()
-        self.live.clear()
-        self.dead.clear()
-        self.probed.clear()
+        self._forget_sandbox()
         self.feed(ev.SandboxLost(id=id, reason="the supervisor died"))  # type: ignore[arg-type]
 
     def restart_podd(self) -> None:

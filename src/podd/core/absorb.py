@@ -187,7 +187,13 @@ def _backing_off(state: PodState, name: str, now_ns: int) -> list[ev.Action]:
 
 
 def _removed(instance: container.Removing) -> container.Instance:
-    return container.Exited(id=instance.id, attempt=instance.attempt, exit=instance.exit, image_id=instance.image_id)
+    return container.Exited(
+        id=instance.id,
+        attempt=instance.attempt,
+        exit=instance.exit,
+        image_id=instance.image_id,
+        again=instance.again,
+    )
 
 
 def _absorb_release(

@@ -90,6 +90,7 @@ class Exited(State):
 class Removing(State):
     exit: Exit
     image_id: str = ""
+    again: bool = False
 
 
 Instance = Creating | Created | Starting | Running | Stopping | Exited | Removing
@@ -188,7 +189,7 @@ def stop(state: Instance, *, hook: bool = False, kill_at_ns: int | None = None, 
 def remove(state: Instance) -> Removing:
     """Asked to be removed: an intent. Raises Conflict unless it has ended."""
     if isinstance(state, Exited | Removing):
-        return Removing(id=state.id, attempt=state.attempt, exit=state.exit, image_id=state.image_id)
+        return Removing(id=state.id, attempt=state.attempt, exit=state.exit, image_id=state.image_id, again=state.again)
     raise Conflict(f"container {state.id}: cannot be removed: it is {name_of(state)}", state=name_of(state))
 
 

@@ -38,13 +38,19 @@ def phase(state: PodState) -> k8s.Phase:
         return "Failed"
     members = of_kind(state, "regular")
     ended = {name: exit for name in members if (exit := exit_of(state, name)) is not None}
-    if state.goal.want == "finish":
-        return _outcome(state, ended) if not live(state) else "Running"
-    if len(ended) == len(members) and (state.goal.want != "run" or all(is_done(state, name) for name in members)):
+    if not live(state) and _is_over(state, members, ended):
         return _outcome(state, ended)
+    if state.goal.want == "finish":
+        return "Running"
     if state.released or any(state.members[name].last is not None for name in members):
         return "Running" if state.failed_start is None else "Pending"
     return "Pending"
+
+
+def _is_over(state: PodState, members: list[str], ended: Mapping[str, Exit]) -> bool:
+    if state.goal.want == "finish":
+        return True
+    return len(ended) == len(members) and (state.goal.want != "run" or all(is_done(state, name) for name in members))
 
 
 def _outcome(state: PodState, ended: Mapping[str, Exit]) -> k8s.Phase:
