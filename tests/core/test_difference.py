@@ -316,7 +316,7 @@ def value_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.sampled_from(values)
         case inspect.BoolType():
             return st.booleans()
-        case inspect.IntType():
+        case inspect.Metadata(type=inspect.IntType()) | inspect.IntType():
             return st.integers(0, 3)
         case _:
             return st.sampled_from(["1", "2", "3"])  # also as a quantity
