@@ -34,6 +34,42 @@ def test_status_word(word: str, shown: dict[str, Any]) -> None:
     assert status.status(shown) == word
 
 
+def with_init(*init: dict[str, Any], sidecars: tuple[str, ...] = (), phase: str = "Pending") -> dict[str, Any]:
+    """A pod of one member, and these before it."""
+    member = running("a") if phase == "Running" else waiting("a", "PodInitializing")
+    shown = pod("p", member, phase=phase)
+    shown["spec"]["initContainers"] = [
+        {"name": c["name"], **({"restartPolicy": "Always"} if c["name"] in sidecars else {})} for c in init
+    ]
+    shown["status"]["initContainerStatuses"] = list(init)
+    return shown
+
+
+DONE = terminated("one", 0, "Completed")
+INIT: dict[str, tuple[dict[str, Any], str, str]] = {
+    "the first runs": (with_init(running("one"), waiting("two", "PodInitializing")), "Init:0/2", "0/1"),
+    "the second runs": (with_init(DONE, running("two")), "Init:1/2", "0/1"),
+    "one failed": (with_init(terminated("one", 1, "Error"), phase="Failed"), "Init:Error", "0/1"),
+    "one fails again and again": (with_init(waiting("one", "CrashLoopBackOff")), "Init:CrashLoopBackOff", "0/1"),
+    "all are done": (with_init(DONE, phase="Running"), "Running", "1/1"),
+    "beside a sidecar": (with_init(running("side"), running("two"), sidecars=("side",)), "Init:1/2", "1/2"),
+    "with a sidecar": (with_init(running("side"), DONE, sidecars=("side",), phase="Running"), "Running", "2/2"),
+}
+
+
+@pytest.mark.parametrize("name", INIT)
+def test_init_containers_and_sidecars(name: str) -> None:
+    shown, word, ready = INIT[name]
+    assert (status.status(shown), status.ready(shown)) == (word, ready)
+
+
+def test_restarts_of_init_containers_count_while_they_run() -> None:
+    failing = with_init(waiting("one", "CrashLoopBackOff", restarts=3))
+    assert status.restarts(failing, datetime.now(UTC)) == "3"
+    done = with_init({**DONE, "restartCount": 3}, phase="Running")
+    assert status.restarts(done, datetime.now(UTC)) == "0"
+
+
 def test_a_completed_member_does_not_hide_that_others_run() -> None:
     members = (terminated("a", 0, "Completed"), running("b"))
     assert status.status(pod("p", *members)) == "NotReady"

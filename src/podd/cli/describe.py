@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from podd.cli import durations
+from podd.cli import durations, manifest_words
 from podd.cli.connect import batches, connect
 from podd.cli.status import Json, all_statuses, podd_status, status
 from podd.cli.text import Table, clean, complain
@@ -146,14 +146,20 @@ def _container(spec: Json, now: Json) -> Iterator[str]:
         if amounts := spec.get("resources", {}).get(title):
             yield f"{title.capitalize()}:"
             yield from _indented(2, _fields({name: str(amount) for name, amount in amounts.items()}, columns=0))
-    environment = {variable["name"]: variable.get("value", "") for variable in spec.get("env", ())}
+    yield from _fields(manifest_words.probes(spec))
+    sources = manifest_words.env_from(spec)
+    if sources:
+        yield from _block("Environment Variables from", sources)
+    environment = {variable["name"]: manifest_words.value(variable) for variable in spec.get("env", ())}
     yield from _block("Environment", list(_fields(environment, columns=0, none="")))
     yield from _block("Mounts", [_mount(mount) for mount in spec.get("volumeMounts", ())])
 
 
 def _mount(mount: Json) -> str:
     mode = "ro" if mount.get("readOnly") else "rw"
-    return f"{clean(mount['mountPath'])} from {mount['name']} ({mode})"
+    part = mount.get("subPath") or mount.get("subPathExpr")
+    path = f', path="{clean(part)}"' if part else ""
+    return f"{clean(mount['mountPath'])} from {mount['name']} ({mode}{path})"
 
 
 def _state(title: str, state: Json) -> Iterator[str]:
@@ -191,13 +197,7 @@ def _volumes(pod: Json) -> Iterator[str]:
     yield "Volumes:" + ("" if volumes else f"  {NONE}")
     for volume in volumes:
         yield f"  {clean(volume['name'])}:"
-        if (empty := volume.get("emptyDir")) is not None:
-            medium = "in memory" if empty.get("medium") == "Memory" else "on disk"
-            facts = {"Type": f"emptyDir ({medium}, gone with the pod)", "Size Limit": empty.get("sizeLimit")}
-        else:
-            source = volume.get("hostPath", {})
-            facts = {"Type": f"hostPath ({source.get('type') or 'anything'})", "Path": source.get("path")}
-        yield from _indented(4, _fields({name: None if value is None else str(value) for name, value in facts.items()}))
+        yield from _indented(4, _fields(manifest_words.volume(volume)))
 
 
 def _events(events: Sequence[Json], now: datetime) -> Iterator[str]:

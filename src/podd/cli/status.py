@@ -39,19 +39,50 @@ def is_running(container: Json) -> bool:
 
 
 def ready(pod: Json) -> str:
-    statuses = container_statuses(pod)
-    count = sum(1 for c in statuses if c.get("ready") and is_running(c))
-    return f"{count}/{len(pod.get('spec', {}).get('containers', ())) or len(statuses)}"
+    """Of the members, and of the sidecars that serve them."""
+    sidecars = _sidecars(pod)
+    beside = [c for c in _init_statuses(pod) if c["name"] in sidecars]
+    members = container_statuses(pod)
+    count = sum(1 for c in (*beside, *members) if c.get("ready") and is_running(c))
+    return f"{count}/{len(sidecars) + (len(pod.get('spec', {}).get('containers', ())) or len(members))}"
 
 
 def restarts(pod: Json, now: datetime) -> str:
-    """The sum over the containers, and when the last one was: "3 (2m ago)"."""
-    count = sum(c.get("restartCount", 0) for c in container_statuses(pod))
-    ends = [c.get("lastState", {}).get("terminated") or {} for c in container_statuses(pod)]
+    """The sum over the containers, and when the last one was: "3 (2m ago)". Of init containers while they run."""
+    sidecars = _sidecars(pod)
+    beside = [c for c in _init_statuses(pod) if c["name"] in sidecars or _initializing(pod)]
+    counted = (*beside, *container_statuses(pod))
+    count = sum(c.get("restartCount", 0) for c in counted)
+    ends = [c.get("lastState", {}).get("terminated") or {} for c in counted]
     times = [then for end in ends if (then := durations.parse_time(end.get("finishedAt") or ""))]
     if not count or not times:
         return str(count)
     return f"{count} ({durations.short((now - max(times)).total_seconds())} ago)"
+
+
+def _init_statuses(pod: Json) -> Sequence[Json]:
+    statuses: Sequence[Json] = pod.get("status", {}).get("initContainerStatuses", ())
+    return statuses
+
+
+def _sidecars(pod: Json) -> set[str]:
+    init = pod.get("spec", {}).get("initContainers", ())
+    return {container["name"] for container in init if container.get("restartPolicy") == "Always"}
+
+
+def _initializing(pod: Json) -> str:
+    """What the first init container that is not done says: "Init:0/2", "Init:Error"; "" when all are."""
+    sidecars, statuses = _sidecars(pod), _init_statuses(pod)
+    for number, container in enumerate(statuses):
+        is_sidecar = container["name"] in sidecars
+        ended = container.get("state", {}).get("terminated")
+        if (ended and not ended.get("exitCode")) or (is_sidecar and container.get("started")):
+            continue
+        reason = _container_reason(container)
+        if reason and reason not in ("PodInitializing", "ContainerCreating"):
+            return f"Init:{reason}"
+        return f"Init:{number}/{len(statuses)}"
+    return ""
 
 
 def status(pod: Json) -> str:
@@ -63,6 +94,8 @@ def status(pod: Json) -> str:
     if pod_status.get("reason"):
         return str(pod_status["reason"])
     reason: str = pod_status.get("phase") or "Unknown"
+    if reason in ("Pending", "Failed") and (initializing := _initializing(pod)):
+        return initializing
     for container in reversed(container_statuses(pod)):
         reason = _container_reason(container) or reason
     if reason == "Completed" and any(map(is_running, container_statuses(pod))):
