@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import inspect
 
-from podd.model.fields import RESOURCES, ROWS, Field, Treatment
+from podd.model.fields import RESOURCES, ROWS, Field, Treatment, is_security
 from podd.model.objects import ConfigMap, Secret
 from podd.model.pod import Pod
 from podd.model.suggest import present, type_of
@@ -23,7 +23,9 @@ def table() -> str:
     for path, kind in (found for cls in (Pod, ConfigMap, Secret) for found in _objects(type_of(cls), "", seen)):
         rows = ROWS[kind]
         parts.append(f"### {kind}{f', `{path}`' if path else ''}\n\n| field | podd | |\n| --- | --- | --- |")
-        parts[-1] += "".join(f"\n| `{name}` | {row.treatment} | {_note(row)} |" for name, row in _ordered(rows))
+        parts[-1] += "".join(
+            f"\n| `{name}` | {row.treatment} | {_note(row, kind, name)} |" for name, row in _ordered(rows)
+        )
     parts.append("### Resources, in limits and requests\n\n| name | podd | |\n| --- | --- | --- |")
     parts[-1] += "".join(f"\n| `{name}` | {row.treatment} | {_note(row)} |" for name, row in _ordered(RESOURCES))
     return "\n\n".join(parts)
@@ -47,11 +49,12 @@ def _ordered(rows: dict[str, Field]) -> list[tuple[str, Field]]:
     return sorted(rows.items(), key=lambda row: (order.index(row[1].treatment), row[0]))
 
 
-def _note(row: Field) -> str:
+def _note(row: Field, kind: str = "", name: str = "") -> str:
     harmless = ", ".join(f"`{_written(value)}`" for value in row.harmless)
     word = "accepted" if row.treatment is Treatment.REFUSED else "without a warning"
     accepted = f"{word}: {harmless}" if harmless else ""
-    return "; ".join(part for part in (row.note, row.remedy, accepted) if part)
+    must = "never left out" if row.treatment is Treatment.REFUSED and is_security(kind, name) else ""
+    return "; ".join(part for part in (row.note, row.remedy, accepted, must) if part)
 
 
 def _written(value: object) -> str:

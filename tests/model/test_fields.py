@@ -16,7 +16,7 @@ from msgspec import inspect
 
 from podd.errors import Invalid
 from podd.model import manifest
-from podd.model.fields import FIELDS, RESOURCES, Treatment
+from podd.model.fields import FIELDS, RESOURCES, SECURITY, Treatment, is_security
 from podd.model.fields import ROWS as ALL_ROWS
 from podd.model.objects import ConfigMap, Secret
 from podd.model.pod import Pod
@@ -334,6 +334,72 @@ def test_a_field_is_treated_as_its_row_says(kind: str, name: str) -> None:
     else:
         assert [level for level, _ in said] == [LEVELS[row.treatment]]
         assert row.note in said[0][1]
+
+
+@pytest.mark.parametrize(("kind", "name"), ROWS, ids=[f"{kind}.{name}" for kind, name in ROWS])
+def test_what_is_refused_can_be_left_out_unless_it_is_about_security(kind: str, name: str) -> None:
+    if FIELDS[kind][name].treatment is not Treatment.REFUSED:
+        return
+    schemas = [definitions(directory).get(kind, {}).get("properties", {}).get(name) for directory in DIRECTORIES]
+    value = sample([schema for schema in schemas if schema][-1])
+    document, path = with_field(kind, name, not value if value in FIELDS[kind][name].harmless else value)
+    text = json.dumps(document)
+    if is_security(kind, name):
+        with pytest.raises(Invalid):
+            manifest.parse(text, strict=False)
+        return
+    read = manifest.parse(text, strict=False)
+    said = [remark for remark in read.remarks if remark.path == path]
+    assert [(remark.level, remark.message.partition(":")[0]) for remark in said] == [("warning", "is left out")]
+    assert read.pods == manifest.parse(json.dumps(base())).pods
+
+
+UNKNOWN = [
+    ("PodSpec", "contianers", False),
+    ("Container", "comand", False),
+    ("PodSpec", "somethingElse", False),
+    ("PodSpec", "hostUser", True),
+    ("PodSpec", "runAsNonRoot", True),
+    ("Container", "runAsNonRooot", True),
+    ("Container", "securityContxt", True),
+    ("SecurityContext", "somethingElse", True),
+    ("VolumeMount", "readonly", True),
+    ("VolumeMount", "somethingElse", False),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "must"), UNKNOWN)
+def test_an_unknown_field_counts_as_the_one_that_was_meant(kind: str, name: str, must: bool) -> None:
+    document, path = with_field(kind, name, "x")
+    with pytest.raises(Invalid):
+        manifest.parse(json.dumps(document))
+    if must:
+        with pytest.raises(Invalid, match="unknown field"):
+            manifest.parse(json.dumps(document), strict=False)
+    else:
+        (remark,) = manifest.parse(json.dumps(document), strict=False).remarks
+        assert (remark.path, remark.level) == (path, "warning")
+        assert remark.message == "is left out: unknown field"
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_impossible_value_is_refused_whoever_asks(strict: bool) -> None:
+    document, _ = with_field("PodSpec", "restartPolicy", "Sometimes")
+    with pytest.raises(Invalid, match="Sometimes"):
+        manifest.parse(json.dumps(document), strict=strict)
+
+
+def test_a_volume_without_the_source_that_was_left_out_is_refused() -> None:
+    document, _ = with_field("PodSpec", "volumes", [{"name": "a", "nfs": {"server": "x", "path": "/"}}])
+    with pytest.raises(Invalid, match="exactly one source"):
+        manifest.parse(json.dumps(document), strict=False)
+
+
+def test_the_objects_and_fields_about_security_are_there() -> None:
+    for each in SECURITY:
+        kind, _, name = each.partition(".")
+        assert kind in FIELDS
+        assert not name or name in FIELDS[kind], each
 
 
 HARMLESS = [(kind, name, value) for kind, name in ROWS for value in FIELDS[kind][name].harmless]

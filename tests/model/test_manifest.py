@@ -355,3 +355,13 @@ LEAVES = st.text(max_size=8) | st.integers() | st.booleans() | st.none() | st.sa
 def test_any_value_is_read_or_refused(value: object) -> None:
     with contextlib.suppress(Invalid):
         parse(msgspec.json.encode({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": value}))
+
+
+def test_remarks_stand_with_their_pod() -> None:
+    def one(name: str, more: str) -> str:
+        member = '{name: a, image: "rootfs:/", command: [x]}'
+        return f"apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{member}]{more}}}\n"
+
+    read = parse("---\n".join([one("a", ", nodeName: x"), one("b", ""), one("c", ", priority: 3, nodeName: y")]))
+    assert [len(read.remarks_of(pod)) for pod in read.pods] == [1, 0, 2]
+    assert [remark.path for remark in read.remarks] == ["spec.nodeName", "spec.priority", "spec.nodeName"]

@@ -372,6 +372,32 @@ OBJECTS: dict[str, dict[str, Field]] = {
 
 ROWS = FIELDS | OBJECTS
 
+SECURITY = frozenset(
+    (
+        *("SecurityContext", "PodSecurityContext", "Capabilities", "SeccompProfile", "Sysctl"),
+        *("PodSpec.securityContext", "Container.securityContext", "PodSpec.hostUsers", "PodSpec.runtimeClassName"),
+        *("PodSpec.hostNetwork", "PodSpec.hostPID", "PodSpec.hostIPC", "PodSpec.shareProcessNamespace"),
+        *("VolumeMount.readOnly", "VolumeMount.recursiveReadOnly", "VolumeMount.bindMountOptions"),
+        *("VolumeMount.mountPropagation", "EmptyDirVolumeSource.mode"),
+        *("KeyToPath.user", "KeyToPath.mode", "DownwardAPIVolumeFile.user", "DownwardAPIVolumeFile.mode"),
+        *(
+            f"{kind}VolumeSource.{name}"
+            for kind in ("ConfigMap", "Secret", "DownwardAPI", "Projected")
+            for name in ("defaultMode", "defaultUser")
+        ),
+    )
+)
+"""Objects, and fields of others, that say what a program may do or who may read a file. A pod without one of them would
+be less secure than its author thinks, so no one can ask podd to leave them out."""
+
+SECURITY_NAMES = frozenset(
+    (*(name for kind in SECURITY for name in FIELDS.get(kind, ())), *(each.rpartition(".")[2] for each in SECURITY))
+) - {"name", "type", "value"}
+
+
+def is_security(kind: str, name: str) -> bool:
+    return kind in SECURITY or f"{kind}.{name}" in SECURITY
+
 
 RESOURCES: dict[str, Field] = {
     "cpu": _honoured(),

@@ -30,24 +30,45 @@ class Need(Value):
     at: Problem  # with the message and the remedy of its being missing
 
 
+Remarks = tuple[Problem, ...]
+"""Warnings and notes."""
+
+Name = tuple[str, str, str]
+"""Kind, namespace and name of an object."""
+
+
 class Manifest(Value):
     pods: tuple[Pod, ...] = ()
     config_maps: tuple[ConfigMap, ...] = ()
     secrets: tuple[Secret, ...] = ()
     needs: tuple[Need, ...] = ()
-    remarks: tuple[Problem, ...] = ()  # warnings and notes
+    remarks_by_name: dict[Name, Remarks] = {}
+
+    @property
+    def remarks(self) -> Remarks:
+        """All of them, as they stand in the text."""
+        return tuple(remark for remarks in self.remarks_by_name.values() for remark in remarks)
+
+    def remarks_of(self, one: Pod | Object) -> Remarks:
+        """Those that stand in its document."""
+        return self.remarks_by_name.get(_name(one), ())
 
 
-def parse(text: str | bytes, source: str = "manifest", namespace: str = "default") -> Manifest:
+def _name(one: Pod | Object) -> Name:
+    return one.kind, one.metadata.namespace, one.metadata.name
+
+
+def parse(text: str | bytes, source: str = "manifest", namespace: str = "default", *, strict: bool = True) -> Manifest:
     """Read every Pod, ConfigMap and Secret in `text` (YAML, of any number of documents, or JSON).
 
-    source: its name in messages. namespace: of objects that do not name one.
+    source: its name in messages. namespace: of objects that do not name one. strict: False leaves out, with a warning,
+    fields that podd does not know or cannot honour, but for those of `fields.SECURITY`.
     Raises Invalid: with all problems, one a line; as values in facts["problems"], warnings and notes included.
     """
     problems = Problems(source)
     read = _Read(problems)
     with contextlib.suppress(TooMany):
-        read.all_of(text, namespace)
+        read.all_of(text, namespace, strict=strict)
     errors = problems.errors()
     if errors:
         raise Invalid("\n".join(str(problem) for problem in errors), problems=list(problems))
@@ -57,7 +78,7 @@ def parse(text: str | bytes, source: str = "manifest", namespace: str = "default
         config_maps=tuple(one.settled() for one in found if isinstance(one, ConfigMap)),
         secrets=tuple(one.settled() for one in found if isinstance(one, Secret)),
         needs=tuple(read.needs),
-        remarks=tuple(problems),
+        remarks_by_name=read.remarks,
     )
 
 
@@ -65,19 +86,22 @@ class _Read:
     """What could be read, with blanks in the place of what could not."""
 
     def __init__(self, problems: Problems) -> None:
-        self.found: dict[tuple[str, str, str], Pod | Object] = {}
+        self.found: dict[Name, Pod | Object] = {}
+        self.remarks: dict[Name, Remarks] = {}
         self.needs: list[Need] = []
         self._problems = problems
 
-    def all_of(self, text: str | bytes, namespace: str) -> None:
+    def all_of(self, text: str | bytes, namespace: str, *, strict: bool) -> None:
         nodes = document.documents(text, self._problems)
         if not nodes and not self._problems.errors():
             self._problems.add(Place(1, 1), (), "error", "there is no Pod in it")
         for node, path in _objects(nodes, self._problems):
-            reader = Reader(self._problems, namespace)
+            before = self._problems.count()
+            reader = Reader(self._problems, namespace, strict=strict)
             one = reader.read(node, path)
             if one is not None:
                 self._take(one, reader, path)
+                self.remarks[_name(one)] = self._problems.remarks(before)
 
     def _take(self, one: Pod | Object, reader: Reader, path: Path) -> None:
         told = Rules(reader.teller(path))
@@ -86,8 +110,7 @@ class _Read:
             self.needs += _needs(one, reader, path, self._problems.source)
         else:
             object_rules.check(told, one)
-        meta = one.metadata
-        if self.found.setdefault((one.kind, meta.namespace, meta.name), one) is not one:
+        if self.found.setdefault(_name(one), one) is not one:
             word = "pod" if isinstance(one, Pod) else one.kind
             told.error(("metadata", "name"), f"is the name of an earlier {word} of this manifest")
 

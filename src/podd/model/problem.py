@@ -80,12 +80,24 @@ class Problems:
         if full:
             raise TooMany
 
+    def count(self) -> int:
+        return len(self._found)
+
+    def remarks(self, since: int = 0) -> tuple[Problem, ...]:
+        """Warnings and notes, as they stand in the text. since: what `count` was before the first of them."""
+        found = (problem for problem in self._found[since:] if problem.level != "error")
+        return tuple(sorted(found, key=_place))
+
     def __iter__(self) -> Iterator[Problem]:
         """As they stand in the text."""
-        return iter(sorted(self._found, key=lambda problem: (problem.line, problem.column)))
+        return iter(sorted(self._found, key=_place))
 
     def errors(self) -> list[Problem]:
         return [problem for problem in self if problem.level == "error"]
+
+
+def _place(problem: Problem) -> Place:
+    return Place(problem.line, problem.column)
 
 
 def shown(text: str) -> str:

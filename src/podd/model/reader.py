@@ -21,9 +21,11 @@ KINDS: dict[str, type[Pod | Object]] = {"Pod": Pod, "ConfigMap": ConfigMap, "Sec
 class Reader:
     """One object. What cannot be read is told and a blank takes its place, so that the rest can still be checked."""
 
-    def __init__(self, problems: Problems, namespace: str) -> None:
+    def __init__(self, problems: Problems, namespace: str, *, strict: bool = True) -> None:
+        """strict: as of `podd.model.manifest.parse`."""
         self._problems = problems
         self._namespace = namespace
+        self._strict = strict
         self._places: dict[Path, Place] = {}
         self._spoiled: set[Path] = set()
         self._touched: set[Path] = set()  # everything above what is spoiled
@@ -116,7 +118,7 @@ class Reader:
             if row is None:
                 self._unknown(entry, kind.cls.__name__, below)
             elif row.treatment is not Treatment.HONOURED:
-                self._not_honoured(entry, row, below)
+                self._not_honoured(entry, row, below, must=fields.is_security(kind.cls.__name__, name))
             elif not is_null(entry.value):
                 read[name] = self._value(entry.value, present(members[name].type), below)
         for name, member in members.items():
@@ -140,22 +142,33 @@ class Reader:
 
     # ---- fields that are not honoured
 
-    def _not_honoured(self, entry: Entry, row: Field, path: Path) -> None:
+    def _not_honoured(self, entry: Entry, row: Field, path: Path, *, must: bool) -> None:
         plain = document.data(entry.value)
         if plain is None or plain == [] or plain in row.harmless:
             return
         place = entry.key.place
         match row.treatment:
             case Treatment.REFUSED:
-                self._error(place, path, row.note, row.remedy)
+                self._refuse(place, path, row.note, row.remedy, must=must)
             case Treatment.NO_EFFECT:
                 self._problems.add(place, path, "warning", f"has no effect: {row.note}")
             case Treatment.IGNORED:
                 self._problems.add(place, path, "note", f"is not read: {row.note}")
 
     def _unknown(self, entry: Entry, kind: str, path: Path) -> None:
-        suggestion = nearest(entry.key.text, kind, path)
-        self._error(entry.key.place, path, "unknown field", f"did you mean {suggestion}?" if suggestion else "")
+        """Taken for the field that was meant: who misspells runAsNonRoot did not mean to run as root."""
+        name = entry.key.text
+        suggestion = nearest(name, kind, path)
+        must = fields.is_security(kind, name) or suggestion.rpartition(".")[2] in fields.SECURITY_NAMES
+        remedy = f"did you mean {suggestion}?" if suggestion else ""
+        self._refuse(entry.key.place, path, "unknown field", remedy, must=must)
+
+    def _refuse(self, place: Place, path: Path, why: str, remedy: str, *, must: bool) -> None:
+        """must: it may not be left out, whoever asks for that."""
+        if self._strict or must:
+            self._error(place, path, why, remedy)
+        else:
+            self._problems.add(place, path, "warning", f"is left out: {why}", remedy)
 
 
 _WANTED = {"apiVersion": "v1", "kind": "Pod, ConfigMap or Secret"}
