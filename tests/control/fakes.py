@@ -18,6 +18,7 @@ from podd.engine.view import (
     ApplyResult,
     Attachment,
     DriverReport,
+    FieldChange,
     Info,
     LogLine,
     PodCgroups,
@@ -118,6 +119,7 @@ class FakeEngine:
         wait: bool,
         timeout_s: int | None,
         progress: Callable[[ApplyProgress], Awaitable[None]],
+        strict: bool,
     ) -> Sequence[ApplyResult]:
         self._note(
             "apply",
@@ -127,13 +129,23 @@ class FakeEngine:
             dry_run=dry_run,
             wait=wait,
             timeout_s=timeout_s,
+            strict=strict,
         )
         if not manifest:
             raise Invalid("manifest: is empty", remedy="write a pod", line=1)
         await progress(ApplyProgress(name="web", namespace="default", phase="Pending"))
         await anyio.lowlevel.checkpoint()
         await progress(ApplyProgress(name="web", namespace="default", phase="Running"))
-        done = ApplyResult(name="web", namespace="default", uid=UID, action="created", phase="Running", warnings=("w",))
+        change = FieldChange(path="metadata.labels.a", old=None, new='"b"', means="metadata")
+        done = ApplyResult(
+            name="web",
+            namespace="default",
+            uid=UID,
+            action="amended",
+            phase="Running",
+            warnings=("w",),
+            changes=(change,),
+        )
         return [done]
 
     async def get(self, name: str, namespace: str | None) -> PodView:
@@ -165,6 +177,18 @@ class FakeEngine:
             with self.mark:
                 await anyio.sleep_forever()
         return self.pods[name]
+
+    async def amend(
+        self,
+        name: str,
+        namespace: str | None,
+        *,
+        labels: Mapping[str, str | None],
+        annotations: Mapping[str, str | None],
+        overwrite: bool,
+    ) -> PodView:
+        asked = {"labels": dict(labels), "annotations": dict(annotations), "overwrite": overwrite}
+        return await self._order("amend", name, namespace, **asked)
 
     async def delete(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
         return await self._order("delete", name, namespace, grace_period_s=grace_period_s, wait=wait)
@@ -254,9 +278,9 @@ class FakeEngine:
         return Attachment(fd=reader, container="main", tty=False)
 
     async def events(
-        self, name: str | None, namespace: str | None, *, since: str | None, follow: bool
+        self, name: str | None, namespace: str | None, *, selector: str, since: str | None, follow: bool
     ) -> AsyncGenerator[Sequence[PodEvent], None]:
-        self._note("events", name=name, namespace=namespace, since=since, follow=follow)
+        self._note("events", name=name, namespace=namespace, selector=selector, since=since, follow=follow)
         yield [
             PodEvent(
                 time="2024-01-01T00:00:00Z",

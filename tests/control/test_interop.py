@@ -50,7 +50,7 @@ def test_varlink_call_more(podd: Running) -> None:
     done = varlink("call", "-m", f"unix:{podd.path}/io.podd.Apply", json.dumps({"manifest": "x"}))
     assert done.returncode == 0, done.stderr
     assert '"Pending"' in done.stdout
-    assert '"created"' in done.stdout
+    assert '"amended"' in done.stdout
 
 
 def test_varlink_call_refused(podd: Running) -> None:

@@ -20,6 +20,12 @@ ASKED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("Get", {"name": "web", "namespace": "prod"}, "get", {"name": "web", "namespace": "prod"}),
     ("List", {}, "list_pods", {"namespace": None, "selector": ""}),
     ("List", {"selector": "app=web"}, "list_pods", {"namespace": None, "selector": "app=web"}),
+    (
+        "Amend",
+        {"name": "web", "labels": {"a": "b", "c": None}},
+        "amend",
+        {"name": "web", "namespace": None, "labels": {"a": "b", "c": None}, "annotations": {}, "overwrite": False},
+    ),
     ("Delete", {"name": "web"}, "delete", {"name": "web", **ORDER}),
     ("Delete", {"name": "web", "now": True}, "delete", {"name": "web", **ORDER, "grace_period_s": 0}),
     ("Delete", {"name": "web", "wait": False}, "delete", {"name": "web", **ORDER, "wait": False}),
@@ -84,8 +90,18 @@ def test_apply_tells_of_its_progress_to_those_who_ask_for_more(podd: Running) ->
     assert [reply["progress"] and reply["progress"]["phase"] for reply in replies] == ["Pending", "Running", None]
     assert [reply["results"] for reply in replies[:2]] == [None, None]
     assert replies[2] == alone
-    assert alone["results"][0]["action"] == "created"
+    assert alone["results"][0]["action"] == "amended"
+    assert alone["results"][0]["changes"] == [
+        {"path": "metadata.labels.a", "old": None, "new": '"b"', "means": "metadata", "note": ""}
+    ]
     assert alone["results"][0]["warnings"] == ["w"]
+
+
+@pytest.mark.parametrize(("given", "strict"), [({}, True), ({"strict": True}, True), ({"strict": False}, False)])
+def test_apply_is_strict_unless_told(podd: Running, given: dict[str, bool], strict: bool) -> None:
+    with podd.client() as client:
+        client.call("Apply", {"manifest": "x", **given})
+    assert podd.engine.asked[0][1]["strict"] is strict
 
 
 def test_a_watch_shows_all_then_synced(podd: Running) -> None:
@@ -189,6 +205,7 @@ REFUSED: list[tuple[str, dict[str, Any], type[Exception], str]] = [
     ("Stop", {"name": "web", "grace_period_s": -1}, Invalid, "parameter grace_period_s:"),
     ("Stop", {"name": "web", "grace_period_s": 10**30}, Invalid, "parameter grace_period_s:"),
     ("Stop", {"name": "web", "grace_period_s": 5, "now": True}, Invalid, "now: "),
+    ("Amend", {"name": "web", "labels": {"a": 1}}, Invalid, "parameter labels"),
     ("Apply", {"manifest": ""}, Invalid, "manifest: is empty"),
     ("Fetch", {}, Unsupported, "method io.podd.Fetch:"),
     ("io.other.Get", {}, Unsupported, "interface io.other:"),

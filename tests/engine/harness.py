@@ -42,8 +42,12 @@ async def engine(
     failpoint: Callable[[str], None] = lambda _point: None,
     record_limit: Callable[[Store], None] = lambda _store: None,
     driver: type[FakeDriver] = FakeDriver,
+    logs: bool = True,
 ) -> AsyncIterator[Engine]:
-    """As the daemon would run it on the same directories and host."""
+    """As the daemon would run it on the same directories and host.
+
+    logs: False keeps none. To remove them takes a thread, for which a clock that jumps does not wait.
+    """
     clock = Clock()
     store = Store.open(str(tmp_path / "podd.db"), now_ns=clock.now_ns, failpoint=failpoint)
     try:
@@ -57,7 +61,11 @@ async def engine(
                     state_dir=str(tmp_path / "state"),
                     log_dir=str(tmp_path / "log"),
                 ),
-                host=plan.Host(state_dir=str(tmp_path / "state"), log_dir=str(tmp_path / "log"), memory_bytes=2**33),
+                host=plan.Host(
+                    state_dir=str(tmp_path / "state"),
+                    log_dir=str(tmp_path / "log") if logs else "",
+                    memory_bytes=2**33,
+                ),
                 store=store,
                 clock=clock,
                 drivers={"fake": entered},
@@ -74,9 +82,11 @@ async def engine(
         store.close()
 
 
-async def apply(one: Engine, text: str = POD, *, wait: bool = True, timeout_s: int | None = None) -> ApplyResult:
+async def apply(
+    one: Engine, text: str = POD, *, wait: bool = True, timeout_s: int | None = None, dry_run: bool = False
+) -> ApplyResult:
     (result,) = await one.apply(
-        text, source="pod.yaml", namespace=None, dry_run=False, wait=wait, timeout_s=timeout_s, progress=ignore
+        text, source="pod.yaml", namespace=None, dry_run=dry_run, wait=wait, timeout_s=timeout_s, progress=ignore
     )
     return result
 

@@ -150,13 +150,13 @@ async def test_what_a_driver_cannot_do_is_said(tmp_path: Path, host: FakeHost) -
 async def test_all_or_nothing_over_documents(tmp_path: Path, host: FakeHost) -> None:
     async with engine(tmp_path, host) as one:
         await apply(one)
-        changed = POD.replace("terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 31")
-        text = f"{POD.replace('name: web', 'name: fresh')}---{changed}"
+        wrong = POD.replace("restartPolicy: Always", "runtimeClassName: nobody")
+        text = f"{POD.replace('name: web', 'name: fresh')}---{wrong}"
         fresh, web = await one.apply(
             text, source="x", namespace=None, dry_run=False, wait=False, timeout_s=None, progress=None
         )
         assert (fresh.action, web.action) == ("refused", "refused")
-        assert "is there with another spec" in web.message
+        assert "spec.runtimeClassName: nobody: there is no such driver" in web.message
         assert "another pod of the manifest is refused" in fresh.message
         assert [v.pod.metadata.name for v in await one.list_pods(None, "")] == ["web"]
 

@@ -63,10 +63,11 @@ class Engine(Protocol):
         wait: bool,
         timeout_s: int | None,
         progress: Callable[[ApplyProgress], Awaitable[None]],
+        strict: bool,
     ) -> Sequence[ApplyResult]:
-        """Check all documents, then make the pods; one result a document, in order.
+        """Check all documents, then make the pods as they say; one result a document, in order.
 
-        source: what messages call the manifest.
+        source: what messages call the manifest. strict: False leaves out what podd does not honour, with warnings.
         Raises Invalid before anything is made: a document is wrong. timeout_s bounds the wait: Unavailable, and the
         pods go on starting. progress: awaited now and then while waiting; slow when its reader is.
         """
@@ -80,6 +81,18 @@ class Engine(Protocol):
 
     def watch(self, namespace: str | None, selector: str) -> AsyncGenerator[PodChange, None]:
         """ADDED for each that is there, SYNCED, then every change. Raises Unavailable: the reader is too slow."""
+        ...
+
+    async def amend(
+        self,
+        name: str,
+        namespace: str | None,
+        *,
+        labels: Mapping[str, str | None],
+        annotations: Mapping[str, str | None],
+        overwrite: bool,
+    ) -> PodView:
+        """Set labels and annotations, or remove those of None. Raises Conflict: one is there, and not overwrite."""
         ...
 
     async def delete(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
@@ -164,9 +177,11 @@ class Engine(Protocol):
 
     # ---- what is going on
     def events(
-        self, name: str | None, namespace: str | None, *, since: str | None, follow: bool
+        self, name: str | None, namespace: str | None, *, selector: str, since: str | None, follow: bool
     ) -> AsyncGenerator[Sequence[PodEvent], None]:
-        """Those remembered, oldest first, in batches; then, with follow, those to come, until the caller leaves."""
+        """selector: of pods that are there; "" for all, also those that are gone.
+
+        Those remembered, oldest first, in batches; then, with follow, those to come, until the caller leaves."""
         ...
 
     async def stats(self, name: str | None, namespace: str | None) -> Sequence[PodUsage]:

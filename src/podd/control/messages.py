@@ -68,6 +68,7 @@ class ApplyParameters(Parameters):
     wait: bool | None = None
     dry_run: bool | None = None
     timeout_s: Count | None = None
+    strict: bool | None = None
 
 
 class ApplyReply(Value):
@@ -88,6 +89,12 @@ class SomePods(Parameters):
 class SelectedPods(Parameters):
     namespace: str | None = None
     selector: str | None = None
+
+
+class AmendParameters(OnePod):
+    labels: Mapping[str, str | None] | None = None
+    annotations: Mapping[str, str | None] | None = None
+    overwrite: bool | None = None
 
 
 class StartParameters(OnePod):
@@ -183,6 +190,7 @@ class AttachReply(Value):
 
 
 class EventsParameters(SomePods):
+    selector: str | None = None
     since: str | None = None
     follow: bool | None = None
 

@@ -42,6 +42,7 @@ class _Methods:
             "Get": Method(m.OnePod, self._get),
             "List": Method(m.SelectedPods, self._list),
             "Watch": Method(m.SelectedPods, self._watch, more="required"),
+            "Amend": Method(m.AmendParameters, self._amend, changes=True),
             "Delete": Method(m.StopParameters, self._delete, changes=True),
             "Stop": Method(m.StopParameters, self._stop, changes=True),
             "Start": Method(m.StartParameters, self._start, changes=True),
@@ -75,6 +76,7 @@ class _Methods:
             wait=bool(asked.wait),
             timeout_s=asked.timeout_s,
             progress=progress,
+            strict=asked.strict is not False,
         )
         return m.ApplyReply(results=results)
 
@@ -91,6 +93,13 @@ class _Methods:
                 pod = m.PodObject.of(change.view) if change.view else None
                 await context.reply(m.WatchReply(type=change.type, pod=pod))
         raise Unavailable("watch: ended", remedy="watch again")
+
+    async def _amend(self, _: Context, asked: m.AmendParameters) -> m.PodReply:
+        labels, annotations = asked.labels or {}, asked.annotations or {}
+        amended = await self._engine.amend(
+            asked.name, asked.namespace, labels=labels, annotations=annotations, overwrite=bool(asked.overwrite)
+        )
+        return _pod(amended)
 
     async def _delete(self, _: Context, asked: m.StopParameters) -> m.PodReply:
         grace_s = _grace_s(asked)
@@ -178,7 +187,15 @@ class _Methods:
 
     # ---- what is going on
     async def _events(self, context: Context, asked: m.EventsParameters) -> m.EventsReply:
-        batches = self._engine.events(asked.name, asked.namespace, since=asked.since, follow=bool(asked.follow))
+        if asked.name is not None and asked.selector:
+            raise Invalid("events: a name and a selector exclude each other", remedy="give one of them")
+        batches = self._engine.events(
+            asked.name,
+            asked.namespace,
+            selector=asked.selector or "",
+            since=asked.since,
+            follow=bool(asked.follow),
+        )
         async with aclosing(batches):
             async for events in batches:
                 await context.reply(m.EventsReply(events=events))

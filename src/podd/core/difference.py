@@ -16,6 +16,7 @@ from msgspec.structs import fields
 
 from podd.core import resources
 from podd.model import pod as k8s
+from podd.model.annotations import PREFIX
 from podd.model.pod import Container, Pod, ResourceRequirements, Struct
 from podd.model.problem import Path, dotted
 from podd.model.quantity import parse
@@ -23,9 +24,6 @@ from podd.model.value import Value
 
 Means = Literal["metadata", "resize", "recreate"]
 Verdict = Literal["unchanged", "amended", "resized", "recreated"]
-
-OWN_ANNOTATIONS = "podd.io/"
-"""Annotations below it say how a pod is run; others are for people and programs."""
 
 
 class Change(Value):
@@ -115,7 +113,8 @@ def _meaning(path: Path, new: Pod, fixed: str) -> tuple[Means, str]:
         case ("metadata", "labels", *_):
             return "metadata", ""
         case ("metadata", "annotations", str() as key):
-            return ("recreate", "") if key.startswith(OWN_ANNOTATIONS) else ("metadata", "")
+            says_how_it_is_run = key.startswith(PREFIX)
+            return ("recreate", "") if says_how_it_is_run else ("metadata", "")
         case ("spec", "resources", _, "cpu" | "memory"):
             return ("recreate", fixed) if fixed else ("resize", "")
         case (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -59,7 +59,14 @@ STORE_RETRY_S = 1
 FAILED_RETRY_S = 1
 ASK_AGAIN_S = 1  # a driver that cannot say now is asked again
 
-encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder().encode
+
+
+def record(state: PodState) -> tuple[str, str, str, bytes]:
+    """As the store takes it. A name is one pod's; who will have it has the name that no pod can have until then."""
+    meta = state.pod.metadata
+    name = meta.name if state.replaces is None else f"{meta.name}+"
+    return state.uid, meta.namespace, name, _encode(state)
 
 
 class Changed(Protocol):
@@ -146,6 +153,11 @@ class Actor:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             raise self._not_found() from None
         return await reply.get()
+
+    async def report(self, report: ev.Report) -> None:
+        """Of a pod that is gone nobody takes it, and nothing is lost."""
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await self._send.send((report, None))
 
     async def until(self, is_so: Callable[[PodState], bool]) -> PodState:
         """Wait until the state is so, or the pod is gone; the state as it then is."""
@@ -238,7 +250,7 @@ class Actor:
         if forget:
             self._around.store.delete(new.uid)
         else:
-            self._around.store.save(new.uid, new.pod.metadata.namespace, new.pod.metadata.name, encode(new))
+            self._around.store.save(*record(new))
 
     def _close(self) -> None:
         """Whoever still asks is told."""

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Literal
 
-from msgspec.structs import replace
+import msgspec
 
 from podd.core import container, look, sandbox, status
 from podd.core import state as st
+from podd.core.difference import Change
 from podd.engine.actor import Actor
-from podd.engine.view import ApplyProgress, ApplyResult
-from podd.errors import Conflict, PoddError
+from podd.engine.view import Action, ApplyProgress, ApplyResult, FieldChange
+from podd.errors import PoddError
 from podd.model.pod import Pod
+
+
+def converged(state: st.PodState) -> bool:
+    """It has settled, with the limits that its manifest says now, or without where the kernel refuses them.
+
+    One that is to take another's place has done so by then, or is gone.
+    """
+    if state.replaces is not None:
+        return False
+    return settled(state) and (state.resized >= state.generation or state.not_resized is not None)
 
 
 def settled(state: st.PodState) -> bool:
@@ -37,36 +47,32 @@ async def follow(actor: Actor, progress: Callable[[ApplyProgress], Awaitable[Non
         if now != last:
             last = now
             await progress(now)
-        if actor.gone or settled(actor.state):
+        if actor.gone or converged(actor.state):
             return
         seen = actor.state
         await actor.until(lambda s, seen=seen: s is not seen)  # type: ignore[misc]
 
 
-def unchanged(existing: Actor, pod: Pod) -> Actor:
-    """Raises Conflict where the pod that is there is not just so."""
-    there = existing.state.pod
-    meta = replace(pod.metadata, uid=there.metadata.uid, creation_timestamp=there.metadata.creation_timestamp)
-    if replace(pod, metadata=meta) == there:
-        if existing.state.goal.want == "delete":
-            raise Conflict(
-                f"pod {meta.namespace}/{meta.name}: is being deleted", remedy="apply it again when it is gone"
-            )
-        return existing
-    changed = "spec" if pod.spec != there.spec else "metadata"
-    raise Conflict(
-        f"pod {meta.namespace}/{meta.name}: is there with another {changed}",
-        remedy=f"delete it first: podd-cli delete pod {meta.name} -n {meta.namespace}",
+def result(state: st.PodState, action: Action, why: tuple[str, str] | None = None) -> ApplyResult:
+    """why: reason and message, where the state in which the pod now is does not give them."""
+    reason, message = why or status.reason(state)
+    return ApplyResult(
+        name=state.pod.metadata.name,
+        namespace=state.pod.metadata.namespace,
+        uid=state.uid,
+        action=action,
+        phase=status.phase(state),
+        reason=reason,
+        message=message,
     )
 
 
-def judgement(pod: Pod, judged: Actor | st.PodState | PoddError, *, refused: bool) -> ApplyResult:
-    """What would become of it. refused: one document was, so nothing is done of the others either."""
-    if isinstance(judged, Actor):
-        return result(judged.state, "unchanged")
-    if isinstance(judged, st.PodState) and not refused:
-        return result(judged, "created")
-    why = judged if isinstance(judged, PoddError) else Conflict("not made: another pod of the manifest is refused")
+def kept(state: st.PodState, failed: st.FailedStart) -> ApplyResult:
+    """Of a pod that goes on, because the one that was to take its place could not be prepared."""
+    return result(state, "kept", (failed.reason, failed.failure.message))
+
+
+def refusal(pod: Pod, why: PoddError) -> ApplyResult:
     return ApplyResult(
         name=pod.metadata.name,
         namespace=pod.metadata.namespace,
@@ -78,14 +84,11 @@ def judgement(pod: Pod, judged: Actor | st.PodState | PoddError, *, refused: boo
     )
 
 
-def result(state: st.PodState, action: Literal["created", "unchanged"]) -> ApplyResult:
-    reason, message = status.reason(state)
-    return ApplyResult(
-        name=state.pod.metadata.name,
-        namespace=state.pod.metadata.namespace,
-        uid=state.uid,
-        action=action,
-        phase=status.phase(state),
-        reason=reason,
-        message=message,
+def shown(change: Change) -> FieldChange:
+    return FieldChange(
+        path=change.path, old=_json(change.old), new=_json(change.new), means=change.means, note=change.note
     )
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()

@@ -19,13 +19,14 @@ from msgspec.structs import replace
 import podd
 from podd import volumes
 from podd.core import events as ev
-from podd.core import needs, plan, status
+from podd.core import plan, status
 from podd.core import state as st
 from podd.driver.contract import Driver
-from podd.engine import applying, live, recovery, select
-from podd.engine.actor import Actor, Surroundings, encode
+from podd.engine import applying, live, recovery, select, successor
+from podd.engine.actor import Actor, Surroundings
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
+from podd.engine.convergence import Check, Convergence, Drivers
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
@@ -41,16 +42,14 @@ from podd.engine.view import (
     PodView,
     ReloadReport,
 )
-from podd.errors import Invalid, PoddError, Unavailable, Unsupported
-from podd.model.ids import PodUid
-from podd.model.manifest import Manifest
+from podd.errors import Conflict, PoddError, Unavailable, Unsupported
 from podd.model.pod import Container, Pod
+from podd.model.relabel import relabelled
 
 log = structlog.get_logger()
 
 CHECKPOINT_S = 5
 PROBE_S = 10
-LARGE_MANIFEST = 64 * 1024  # characters; up to here checking takes some milliseconds
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +74,7 @@ class Engine(Inside):
         clock: Clock,
         drivers: Mapping[str, Driver],
         broken: Mapping[str, str],
-        check: Callable[[str, str, str], Manifest],
+        check: Check,
         admit: Callable[[Pod], Pod],
         observe: Callable[[Mapping[str, Any]], None] = lambda _event: None,
         reload: Callable[[], ReloadReport] = ReloadReport,
@@ -83,23 +82,31 @@ class Engine(Inside):
         cgroups: str = "",
         failpoint: Callable[[str], None] = lambda _point: None,
     ) -> None:
-        """broken: why a driver by that name cannot be had. check: text, its name in messages, the default namespace.
+        """broken: why a driver by that name cannot be had. admit: the plugins' word on a pod.
 
-        admit: the plugins' word on a pod. problems: what podd copes with since before the engine.
+        problems: what podd copes with since before the engine.
         """
         super().__init__(Registry(), clock, host.log_dir)
         self._settings = settings
         self._store = store
         self._drivers = drivers
         self._broken = broken
-        self._check = check
-        self._admit = admit
         self._reload = reload
         self._problems = list(problems)
         self._cgroups = cgroups
         self._started_ns = clock.now_ns()
         self._memory = Memory(store, observe)
         self._aside = Aside(store, drivers.values(), settings.state_dir)
+        self._convergence = Convergence(
+            registry=self._registry,
+            store=store,
+            aside=self._aside,
+            clock=clock,
+            drivers=Drivers(drivers, broken, settings.default_driver),
+            check=check,
+            admit=admit,
+            accept=self._accept,
+        )
         self._tasks: TaskGroup | None = None
         self._around = Surroundings(
             store=store,
@@ -135,25 +142,18 @@ class Engine(Inside):
         wait: bool,
         timeout_s: int | None,
         progress: Callable[[ApplyProgress], Awaitable[None]],
+        strict: bool = True,
     ) -> Sequence[ApplyResult]:
-        checked = await self._checked(manifest, source, namespace or DEFAULT_NAMESPACE)
-        judged = [self._judge(pod) for pod in checked.pods]
-        refused = any(isinstance(j, PoddError) for j in judged)
-        if dry_run or refused:
-            results = [applying.judgement(pod, j, refused=refused) for pod, j in zip(checked.pods, judged, strict=True)]
-        else:
-            accepted = [j for j in judged if not isinstance(j, PoddError)]
-            self._store.save_all(_record(j) for j in accepted if isinstance(j, st.PodState))
-            actors = [j if isinstance(j, Actor) else self._accept(j) for j in accepted]
-            if wait:
-                await self._wait_started(actors, timeout_s, progress)
-            results = [
-                applying.result(actor.state, "unchanged" if actor is j else "created")
-                for actor, j in zip(actors, judged, strict=True)
-            ]
-        if results:
-            results[0] = replace(results[0], warnings=[str(remark) for remark in checked.remarks])
-        return results
+        return await self._convergence.apply(
+            manifest,
+            source=source,
+            namespace=namespace,
+            strict=strict,
+            dry_run=dry_run,
+            wait=wait,
+            timeout_s=timeout_s,
+            progress=progress,
+        )
 
     async def get(self, name: str, namespace: str | None) -> PodView:
         return self._set_aside(name, namespace) or view(self._registry.find(name, namespace).state)
@@ -167,35 +167,51 @@ class Engine(Inside):
     def watch(self, namespace: str | None, selector: str) -> AsyncGenerator[PodChange, None]:
         return self._registry.watch(namespace, select.parse(selector))
 
+    async def amend(
+        self,
+        name: str,
+        namespace: str | None,
+        *,
+        labels: Mapping[str, str | None],
+        annotations: Mapping[str, str | None],
+        overwrite: bool,
+    ) -> PodView:
+        actor = self._settled(name, namespace)
+        pod = actor.state.pod
+        meta = relabelled(pod.metadata, labels, annotations, overwrite=overwrite)
+        return view(await actor.ask(ev.AmendAsked(pod=replace(pod, metadata=meta))))
+
     async def delete(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
         if aside := self._set_aside(name, namespace):
             await self._aside.delete(aside)
             return aside
         actor = self._registry.find(name, namespace)
+        if heir := self._registry.successor(actor):  # first, so that after a crash nothing takes the place
+            await heir.ask(ev.DeleteAsked(grace_s=0))
         last = await actor.ask(ev.DeleteAsked(grace_s=grace_period_s))
         if wait:
             last = await actor.until(lambda _: False)
         return view(last)
 
     async def stop(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
-        actor = self._registry.find(name, namespace)
+        actor = self._settled(name, namespace)
         last = await actor.ask(ev.StopAsked(grace_s=grace_period_s))
         if wait:
             last = await actor.until(lambda s: s.goal.want != "stop" or s.sandbox is None)
         return view(last)
 
     async def start(self, name: str, namespace: str | None, *, wait: bool) -> PodView:
-        actor = self._registry.find(name, namespace)
+        actor = self._settled(name, namespace)
         last = await actor.ask(ev.StartAsked())
         return view(await actor.until(applying.settled) if wait else last)
 
     async def restart(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
-        actor = self._registry.find(name, namespace)
+        actor = self._settled(name, namespace)
         last = await actor.ask(ev.RestartAsked(grace_s=grace_period_s))
         return view(await actor.until(applying.settled) if wait else last)
 
     async def pause(self, name: str, namespace: str | None) -> PodView:
-        actor = self._registry.find(name, namespace)
+        actor = self._settled(name, namespace)
         if not actor.driver.capabilities.pause:
             raise Unsupported(f"pod {name}: driver {actor.driver.name} cannot pause pods")
         await actor.ask(ev.PauseAsked())
@@ -221,32 +237,39 @@ class Engine(Inside):
         limits: Mapping[str, str],
         requests: Mapping[str, str],
     ) -> PodView:
-        actor = self._registry.find(name, namespace)
-        return view(await live.resize(actor, container, limits, requests, self._acceptable))
+        actor = self._settled(name, namespace)
+        return view(await live.resize(actor, container, limits, requests, self._convergence.acceptable))
 
     async def debug(self, name: str, namespace: str | None, added: Container, *, target: str | None) -> Added:
         actor = self._registry.find(name, namespace)
         named = added if added.name else replace(added, name=f"debugger-{uuid.uuid4().hex[:5]}")
-        last = await live.debug(actor, named, target, self._acceptable)
+        last = await live.debug(actor, named, target, self._convergence.acceptable)
         return Added(container=named.name, view=view(last))
-
-    def _acceptable(self, pod: Pod) -> Pod:
-        """As it would be accepted. Raises Invalid, Unsupported, or what a plugin refuses it with."""
-        (checked,) = self._check(live.text_of(pod), f"pod {pod.metadata.name}", pod.metadata.namespace).pods
-        admitted = self._admit(checked)
-        self._driver_for(admitted)
-        return admitted
 
     # ---- what is going on
 
     def events(
-        self, name: str | None, namespace: str | None, *, since: str | None, follow: bool
+        self, name: str | None, namespace: str | None, *, since: str | None, follow: bool, selector: str = ""
     ) -> AsyncGenerator[Sequence[PodEvent], None]:
-        uid = None
-        if name is not None:
-            uid = self._memory.uid_of(name, namespace) or self._registry.find(name, namespace).state.uid
+        wanted = self._of_pod(name, namespace) if name is not None else self._of_pods(select.parse(selector), selector)
         after_ns = None if since is None else since_ns(since, self._clock.now_ns())
-        return self._memory.read(uid, namespace, after_ns=after_ns, follow=follow)
+        return self._memory.read(wanted, namespace, after_ns=after_ns, follow=follow)
+
+    def _of_pod(self, name: str, namespace: str | None) -> Callable[[str], bool]:
+        """Of the pod of that name, and of the one that is to take its place; else of the last that had the name."""
+        there = self._registry.named(namespace or DEFAULT_NAMESPACE, name)
+        if there is not None:
+            heir = self._registry.successor(there)
+            return {there.state.uid, heir.state.uid if heir else ""}.__contains__
+        uid = self._memory.uid_of(name, namespace) or self._registry.find(name, namespace).state.uid
+        return uid.__eq__
+
+    def _of_pods(self, wanted: select.Selector, selector: str) -> Callable[[str], bool]:
+        def fits(uid: str) -> bool:
+            actor = self._registry.by_uid(uid)
+            return actor is not None and wanted(actor.state.pod.metadata.labels)
+
+        return fits if selector.strip() else lambda _: True
 
     async def drivers(self) -> Sequence[DriverReport]:
         reports = []
@@ -284,41 +307,6 @@ class Engine(Inside):
 
     # ---- accepting
 
-    async def _checked(self, text: str, source: str, namespace: str) -> Manifest:
-        """A large manifest takes seconds to check: it must not hold up the others."""
-        if len(text) < LARGE_MANIFEST:
-            return self._check(text, source, namespace)
-        return await anyio.to_thread.run_sync(self._check, text, source, namespace)
-
-    def _judge(self, asked: Pod) -> Actor | st.PodState | PoddError:
-        """The pod that is there and just so, the state of one to be made, or why not."""
-        try:
-            pod = self._admit(asked)
-            existing = self._registry.named(pod.metadata.namespace, pod.metadata.name)
-            if existing is not None:
-                return applying.unchanged(existing, pod)
-            self._aside.refuse_namesake(pod)
-            return self._new(pod)
-        except PoddError as refusal:
-            return refusal
-
-    def _new(self, pod: Pod) -> st.PodState:
-        now_ns = self._clock.now_ns()
-        uid = PodUid(str(uuid.uuid4()))
-        meta = replace(pod.metadata, uid=uid, creation_timestamp=rfc3339(now_ns))
-        return st.new(uid, replace(pod, metadata=meta), self._driver_for(pod).name, now_ns)
-
-    def _driver_for(self, pod: Pod) -> Driver:
-        name = pod.spec.runtime_class_name or self._settings.default_driver
-        found = self._drivers.get(name)
-        if found is None:
-            known = ", ".join(self._drivers) or "none"
-            why = self._broken.get(name, "there is no such driver")
-            key = "spec.runtimeClassName" if pod.spec.runtime_class_name else "default_driver"
-            raise Invalid(f"{key}: {name}: {why}", remedy=f"drivers here: {known}")
-        needs.check(pod, name, {each: driver.capabilities for each, driver in self._drivers.items()})
-        return found
-
     def _accept(self, new: st.PodState) -> Actor:
         """Its record is stored: from here on it exists."""
         meta = new.pod.metadata
@@ -327,19 +315,28 @@ class Engine(Inside):
         log.info("pod.accepted", pod=meta.name, namespace=meta.namespace, uid=new.uid, driver=new.driver)
         assert self._tasks is not None
         self._tasks.start_soon(actor.run, ev.Woke())
+        self._see_off_predecessor(actor)
         return actor
 
-    async def _wait_started(
-        self, actors: list[Actor], timeout_s: int | None, progress: Callable[[ApplyProgress], Awaitable[None]]
-    ) -> None:
-        try:
-            with anyio.fail_after(timeout_s):
-                async with anyio.create_task_group() as tasks:
-                    for actor in actors:
-                        tasks.start_soon(applying.follow, actor, progress)
-        except TimeoutError:
-            late = ", ".join(a.state.pod.metadata.name for a in actors if not applying.settled(a.state))
-            raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
+    def _see_off_predecessor(self, actor: Actor) -> None:
+        """Of a pod that is to take the place of another."""
+        assert self._tasks is not None
+        if actor.state.replaces is None:
+            return
+        old = self._registry.by_uid(actor.state.replaces)
+        if old is None:
+            self._tasks.start_soon(actor.report, ev.PredecessorGone())
+        else:
+            self._tasks.start_soon(successor.succeed, old, actor, self._memory.tell)
+
+    def _settled(self, name: str, namespace: str | None) -> Actor:
+        """Raises Conflict: the pod that will have this name when the order is done is another one."""
+        actor = self._registry.find(name, namespace)
+        if heir := self._registry.successor(actor):
+            raise Conflict(
+                f"pod {name}: another is taking its place", remedy=f"wait, or delete pod {heir.state.uid} to keep it"
+            )
+        return actor
 
     def _set_aside(self, name: str, namespace: str | None) -> PodView | None:
         """Where a pod of this podd has the name, it is that one that is meant."""
@@ -358,11 +355,12 @@ class Engine(Inside):
         else:
             self._problems.append("what runs of pods whose records are lost with the damaged store was left alone")
         assert self._tasks is not None
-        for state in states:
+        for state in sorted(states, key=lambda state: state.replaces is not None):
             driver = recovery.driver_of(state, self._drivers, self._broken)
             actor = Actor(state, driver, self._around)
             self._registry.add(actor)
             self._tasks.start_soon(actor.run, ev.Resumed())
+            self._see_off_predecessor(actor)
         log.info("engine.recovered", pods=len(states), quarantined=len(quarantined))
 
     async def _sweep(self, states: Sequence[st.PodState]) -> None:
@@ -407,8 +405,3 @@ class Engine(Inside):
             await anyio.to_thread.run_sync(volumes.remove_directory, logs)
         if state.pod.spec.volumes:
             await anyio.to_thread.run_sync(volumes.remove, self._settings.state_dir, state.uid)
-
-
-def _record(state: st.PodState) -> tuple[str, str, str, bytes]:
-    meta = state.pod.metadata
-    return state.uid, meta.namespace, meta.name, encode(state)

@@ -47,15 +47,15 @@ class Memory:
         return found[-1].uid if found else None
 
     async def read(
-        self, uid: str | None, namespace: str | None, *, after_ns: int | None, follow: bool
+        self, wanted: Callable[[str], bool], namespace: str | None, *, after_ns: int | None, follow: bool
     ) -> AsyncGenerator[Sequence[PodEvent], None]:
-        """Those remembered, then, with follow, those to come."""
+        """Those remembered, then, with follow, those to come. wanted: is asked with the uid of a pod."""
 
         def want(event: StoredEvent) -> bool:
-            return uid in (None, event.uid) and namespace in (None, event.namespace)
+            return wanted(event.uid) and namespace in (None, event.namespace)
 
         with self._bus.subscribe(want) as coming:
-            remembered = self._store.events(namespace=namespace, uid=uid)
+            remembered = [event for event in self._store.events(namespace=namespace) if want(event)]
             yield [_shown(event) for event in remembered if after_ns is None or event.at_ns >= after_ns]
             if follow:
                 async for event in coming:

@@ -23,9 +23,12 @@ def view(state: PodState) -> PodView:
 
 
 class Registry:
+    """A pod that takes another's place is found by its uid alone, and shown to nobody, until the other is gone."""
+
     def __init__(self) -> None:
         self._actors: dict[str, Actor] = {}  # by uid
         self._uids: dict[tuple[str, str], str] = {}  # by namespace and name
+        self._successors: dict[str, Actor] = {}  # by the uid of the pod that is still there
         self._changes: Bus[tuple[str, PodState]] = Bus()
 
     def __iter__(self) -> Iterator[Actor]:
@@ -35,9 +38,17 @@ class Registry:
     def add(self, actor: Actor) -> None:
         """Raises Conflict: the name is taken."""
         meta = actor.state.pod.metadata
-        if (meta.namespace, meta.name) in self._uids:
+        there = self.named(meta.namespace, meta.name)
+        if there is None:
+            self._show(actor)
+        elif actor.state.replaces == there.state.uid and self.successor(there) is None:
+            self._successors[there.state.uid] = actor
+        else:
             raise Conflict(f"pod {meta.namespace}/{meta.name}: there is one already", remedy="delete it first")
         self._actors[actor.state.uid] = actor
+
+    def _show(self, actor: Actor) -> None:
+        meta = actor.state.pod.metadata
         self._uids[meta.namespace, meta.name] = actor.state.uid
         self._changes.publish(("ADDED", actor.state))
 
@@ -45,8 +56,23 @@ class Registry:
         """Tell the watchers; forget it when it is gone."""
         if gone:
             del self._actors[new.uid]
-            del self._uids[new.pod.metadata.namespace, new.pod.metadata.name]
+        meta = new.pod.metadata
+        if self._uids[meta.namespace, meta.name] != new.uid:
+            if gone:
+                self._successors = {uid: actor for uid, actor in self._successors.items() if actor.state.uid != new.uid}
+            return
         self._changes.publish(("DELETED" if gone else "MODIFIED", new))
+        if gone:
+            del self._uids[meta.namespace, meta.name]
+            if successor := self._successors.pop(new.uid, None):
+                self._show(successor)
+
+    def by_uid(self, uid: str) -> Actor | None:
+        return self._actors.get(uid)
+
+    def successor(self, actor: Actor) -> Actor | None:
+        """The pod that is to take its place."""
+        return self._successors.get(actor.state.uid)
 
     def named(self, namespace: str, name: str) -> Actor | None:
         uid = self._uids.get((namespace, name))

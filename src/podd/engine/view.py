@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from podd.core.difference import Means
 from podd.driver.contract import Capabilities, CgroupNode, Health, NamespaceRow, SandboxUsage
 from podd.model.pod import Pod
 from podd.model.status import Phase, PodStatus
@@ -42,17 +43,35 @@ class ApplyProgress(Value):
     message: str = ""
 
 
+Action = Literal["created", "unchanged", "amended", "resized", "recreated", "kept", "refused"]
+
+
+class FieldChange(Value):
+    """A field in which a manifest differs from the pod that is there. old, new: JSON; None where it is not there."""
+
+    path: str
+    old: str | None
+    new: str | None
+    means: Means
+    note: str = ""
+
+
 class ApplyResult(Value):
-    """What became of one pod of a manifest. Refused: nothing was changed, reason and message say why."""
+    """What became, or would become, of one pod of a manifest.
+
+    refused: nothing was changed. kept: another was to take its place and could not start, so it is as it was. Reason
+    and message say why.
+    """
 
     name: str
     namespace: str
     uid: str
-    action: Literal["created", "unchanged", "replaced", "refused"]
+    action: Action
     phase: Phase
     reason: str = ""
     message: str = ""
     warnings: Sequence[str] = ()
+    changes: Sequence[FieldChange] = ()
 
 
 class LogLine(Value):

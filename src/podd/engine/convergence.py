@@ -1,0 +1,250 @@
+"""From a manifest to pods that are as it says: each is judged, and when none is refused the least is done.
+
+Nothing of a manifest is begun before all of it is judged, and what is new is stored in one transaction, so a manifest
+is accepted whole or not at all.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as but
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+from msgspec.structs import replace
+
+from podd.core import difference, needs
+from podd.core import events as ev
+from podd.core import state as st
+from podd.core.difference import Change
+from podd.driver.contract import Driver
+from podd.engine import applying, live
+from podd.engine.actor import Actor, record
+from podd.engine.aside import Aside
+from podd.engine.clock import Clock, rfc3339
+from podd.engine.registry import DEFAULT_NAMESPACE, Registry
+from podd.engine.store import Store
+from podd.engine.view import Action, ApplyProgress, ApplyResult
+from podd.errors import Conflict, Invalid, PoddError, Unavailable
+from podd.model.ids import PodUid
+from podd.model.manifest import Manifest
+from podd.model.pod import Pod
+
+LARGE_MANIFEST = 64 * 1024  # characters; up to here checking takes some milliseconds
+
+Progress = Callable[[ApplyProgress], Awaitable[None]]
+
+
+class Check(Protocol):
+    """`podd.model.manifest.parse`."""
+
+    def __call__(self, text: str, source: str, namespace: str, *, strict: bool) -> Manifest: ...
+
+
+class Drivers:
+    """Which driver runs a pod."""
+
+    def __init__(self, drivers: Mapping[str, Driver], broken: Mapping[str, str], default: str) -> None:
+        self._drivers = drivers
+        self._broken = broken
+        self._default = default
+
+    def name_for(self, pod: Pod) -> str:
+        return pod.spec.runtime_class_name or self._default
+
+    def for_new(self, pod: Pod) -> Driver:
+        """Raises Invalid: there is none such; Unsupported: it cannot run this pod."""
+        name = self.name_for(pod)
+        found = self._drivers.get(name)
+        if found is None:
+            known = ", ".join(self._drivers) or "none"
+            why = self._broken.get(name, "there is no such driver")
+            key = "spec.runtimeClassName" if pod.spec.runtime_class_name else "default_driver"
+            raise Invalid(f"{key}: {name}: {why}", remedy=f"drivers here: {known}")
+        needs.check(pod, name, {each: driver.capabilities for each, driver in self._drivers.items()})
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is to become of one pod of a manifest.
+
+    there: the pod that has its name. target: the one that is to have it: the same, or its successor. new: the one to
+    be made, and the target once it is. refused: why nothing is done.
+    """
+
+    pod: Pod
+    action: Action
+    there: Actor | None = None
+    target: Actor | None = None
+    new: st.PodState | None = None
+    changes: Sequence[Change] = ()
+    refused: PoddError | None = None
+    warnings: Sequence[str] = field(default=())
+
+
+class Convergence:
+    """accept: takes up a pod whose record is stored. admit: the plugins' word on a pod."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        store: Store,
+        aside: Aside,
+        clock: Clock,
+        drivers: Drivers,
+        check: Check,
+        admit: Callable[[Pod], Pod],
+        accept: Callable[[st.PodState], Actor],
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._aside = aside
+        self._clock = clock
+        self._drivers = drivers
+        self._check = check
+        self._admit = admit
+        self._accept = accept
+
+    async def apply(
+        self,
+        manifest: str,
+        *,
+        source: str,
+        namespace: str | None,
+        strict: bool,
+        dry_run: bool,
+        wait: bool,
+        timeout_s: int | None,
+        progress: Progress,
+    ) -> Sequence[ApplyResult]:
+        """As podd.control.engine.Engine.apply."""
+        checked = await self._checked(manifest, source, namespace or DEFAULT_NAMESPACE, strict)
+        judged = [
+            but(self._judge(pod), warnings=[str(remark) for remark in checked.remarks_of(pod)]) for pod in checked.pods
+        ]
+        if dry_run:
+            return [_result(one) for one in judged]
+        if any(one.refused for one in judged):
+            return [_result(_not_alone(one)) for one in judged]
+        self._store.save_all(record(one.new) for one in judged if one.new is not None)
+        done = [await self._do(one) for one in judged]
+        if wait:
+            await self._wait([one.target for one in done if one.target is not None], timeout_s, progress)
+        return [_result(one) for one in done]
+
+    def acceptable(self, pod: Pod) -> Pod:
+        """As it would be accepted. Raises Invalid, Unsupported, or what a plugin refuses it with."""
+        text = live.text_of(pod)
+        (checked,) = self._check(text, f"pod {pod.metadata.name}", pod.metadata.namespace, strict=True).pods
+        admitted = self._admit(checked)
+        self._drivers.for_new(admitted)
+        return admitted
+
+    async def _checked(self, text: str, source: str, namespace: str, strict: bool) -> Manifest:
+        """A large manifest takes seconds to check: it must not hold up the others."""
+        if len(text) < LARGE_MANIFEST:
+            return self._check(text, source, namespace, strict=strict)
+        return await anyio.to_thread.run_sync(lambda: self._check(text, source, namespace, strict=strict))
+
+    # ---- judging
+
+    def _judge(self, asked: Pod) -> Judged:
+        try:
+            pod = self._admit(asked)
+            there = self._registry.named(pod.metadata.namespace, pod.metadata.name)
+            if there is not None:
+                return self._compared(there, pod)
+            self._aside.refuse_namesake(pod)
+            return Judged(pod, "created", new=self._new(pod))
+        except PoddError as refusal:
+            return Judged(asked, "refused", refused=refusal)
+
+    def _compared(self, there: Actor, pod: Pod) -> Judged:
+        """Raises Conflict where it is on its way to be gone, or to be another."""
+        successor = self._registry.successor(there)
+        target = successor or there
+        changes = self._changes(target, pod)
+        if target.state.goal.want == "delete" or (successor and changes):
+            what = "replaced" if successor else "deleted"
+            meta = pod.metadata
+            raise Conflict(
+                f"pod {meta.namespace}/{meta.name}: is being {what}", remedy="apply it again when that is done"
+            )
+        action = difference.verdict(changes)
+        new = self._replacement(there, pod) if action == "recreated" else None
+        return Judged(pod, action, there=there, target=target, new=new, changes=changes)
+
+    def _changes(self, there: Actor, pod: Pod) -> Sequence[Change]:
+        """A driver that is not named is the default of the day on which the pod was made."""
+        old = there.state.pod
+        named_alike = old.spec.runtime_class_name == pod.spec.runtime_class_name
+        return difference.differences(
+            old,
+            pod,
+            same_driver=named_alike or self._drivers.name_for(pod) == there.state.driver,
+            can_resize=there.driver.capabilities.resize or there.state.sandbox is None,
+        )
+
+    def _replacement(self, there: Actor, pod: Pod) -> st.PodState:
+        """A pod that is stopped stays stopped, whatever its manifest says now."""
+        new = self._new(pod, replaces=there.state.uid)
+        return replace(new, goal=st.Goal(want="stop")) if there.state.goal.want == "stop" else new
+
+    def _new(self, pod: Pod, replaces: PodUid | None = None) -> st.PodState:
+        now_ns = self._clock.now_ns()
+        uid = PodUid(str(uuid.uuid4()))
+        meta = replace(pod.metadata, uid=uid, creation_timestamp=rfc3339(now_ns))
+        driver = self._drivers.for_new(pod).name
+        return st.new(uid, replace(pod, metadata=meta), driver, now_ns, replaces=replaces)
+
+    # ---- doing
+
+    async def _do(self, judged: Judged) -> Judged:
+        if judged.new is not None:
+            return but(judged, target=self._accept(judged.new))
+        if judged.target is None or judged.action == "unchanged":
+            return judged
+        amended = difference.amended(judged.target.state.pod, judged.pod)
+        try:
+            await judged.target.ask(ev.AmendAsked(pod=amended))
+        except PoddError as refusal:
+            return but(judged, action="refused", refused=refusal, target=None)
+        return judged
+
+    async def _wait(self, actors: Sequence[Actor], timeout_s: int | None, progress: Progress) -> None:
+        try:
+            with anyio.fail_after(timeout_s):
+                async with anyio.create_task_group() as tasks:
+                    for actor in actors:
+                        tasks.start_soon(applying.follow, actor, progress)
+        except TimeoutError:
+            late = ", ".join(a.state.pod.metadata.name for a in actors if not applying.converged(a.state))
+            raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
+
+
+def _not_alone(judged: Judged) -> Judged:
+    """Of a manifest of which another pod is refused."""
+    if judged.refused or judged.action == "unchanged":
+        return judged
+    why = Conflict("not applied: another pod of the manifest is refused")
+    return Judged(judged.pod, "refused", refused=why, warnings=judged.warnings)
+
+
+def _result(judged: Judged) -> ApplyResult:
+    told = applying.refusal(judged.pod, judged.refused) if judged.refused else _told(judged)
+    return replace(told, warnings=judged.warnings, changes=[applying.shown(change) for change in judged.changes])
+
+
+def _told(judged: Judged) -> ApplyResult:
+    state = judged.new if judged.target is None else judged.target.state
+    assert state is not None
+    if judged.there and state.replaces and state.failed_start:
+        return applying.kept(judged.there.state, state.failed_start)
+    if judged.action == "resized" and state.not_resized is not None:
+        return applying.result(state, "resized", ("Infeasible", state.not_resized.message))
+    return applying.result(state, judged.action)
