@@ -12,7 +12,7 @@ from cli.fake_daemon import Answer, Call, FakeDaemon, Json, Refusal
 
 
 def result(name: str, action: str = "created", phase: str = "Running", **more: object) -> Json:
-    rest = {"namespace": "default", "uid": "", "reason": "", "message": "", "warnings": []}
+    rest = {"namespace": "default", "uid": "", "reason": "", "message": "", "warnings": [], "changes": []}
     return {"name": name, "action": action, "phase": phase, **rest, **more}
 
 
@@ -31,7 +31,7 @@ class Applied:
                 f"{call.parameters['source']}:3:5: spec.contianers: no such field",
                 "did you mean containers?",
             )
-        if call.parameters["wait"]:
+        if call.parameters.get("wait"):
             step = {
                 "name": "hello",
                 "namespace": "default",
@@ -62,16 +62,16 @@ def test_what_became_of_each(run: Run, applied: Applied, daemon: FakeDaemon, tmp
     applied.results["pods.yaml"] = [
         result("a"),
         result("b", "unchanged"),
-        result("c", "replaced", warnings=["pod.yaml:3:5: note: spec.nodeName: not read"]),
+        result("c", "recreated", warnings=["pod.yaml:3:5: note: spec.nodeName: not read"]),
     ]
     shown = run("apply", "-f", f"{tmp_path}/pods.yaml", "-n", "web")
     assert shown == (
         0,
-        "pod/a created\npod/b unchanged\npod/c configured\n",
+        "pod/a created\npod/b unchanged\npod/c recreated\n",
         "pod/c: pod.yaml:3:5: note: spec.nodeName: not read\n",
     )
     asked = {"manifest": "the text\n", "source": f"{tmp_path}/pods.yaml", "namespace": "web"}
-    assert daemon.asked("Apply") == [{**asked, "wait": False, "dry_run": False}]
+    assert daemon.asked("Apply") == [{**asked, "wait": False, "dry_run": False, "strict": True}]
 
 
 def test_wait_shows_what_became_of_them(run: Run, applied: Applied, tmp_path: Path) -> None:
@@ -103,6 +103,80 @@ def test_a_refused_pod_refuses_its_manifest(run: Run, applied: Applied, tmp_path
     ]
     dry = run("apply", "-f", f"{tmp_path}/pods.yaml", "--dry-run")
     assert (dry.status, dry.out) == (1, "pod/a created (dry run)\n")
+
+
+CHANGES = [
+    {"path": "metadata.labels.app", "old": None, "new": '"web"', "means": "metadata", "note": ""},
+    {"path": "spec.containers[0].image", "old": '"rootfs:/"', "new": '"rootfs:/srv"', "means": "recreate", "note": ""},
+    {"path": "spec.hostname", "old": '"a\\u001b"', "new": None, "means": "recreate", "note": "why"},
+]
+
+
+def test_a_dry_run_tells_what_would_change(run: Run, applied: Applied, daemon: FakeDaemon, tmp_path: Path) -> None:
+    (tmp_path / "pods.yaml").write_text("")
+    applied.results["pods.yaml"] = [result("a", "recreated", changes=CHANGES), result("b", "unchanged")]
+    shown = run("apply", "-f", f"{tmp_path}/pods.yaml", "--dry-run", "--strict=warn")
+    assert shown.status == 0
+    assert shown.lines == [
+        "pod/a recreated (dry run)",
+        '  metadata.labels.app: (none) -> "web"',
+        '  spec.containers[0].image: "rootfs:/" -> "rootfs:/srv"',
+        '  spec.hostname: "a\\u001b" -> (none)  (why)',
+        "pod/b unchanged (dry run)",
+    ]
+    assert (daemon.asked("Apply")[0]["dry_run"], daemon.asked("Apply")[0]["strict"]) == (True, False)
+
+
+def test_what_could_not_be_done_is_told(run: Run, applied: Applied, tmp_path: Path) -> None:
+    (tmp_path / "pods.yaml").write_text("")
+    applied.results["pods.yaml"] = [
+        result("a", "kept", reason="StartError", message="no such file"),
+        result("b", "resized", reason="Infeasible", message="uses more"),
+    ]
+    shown = run("apply", "-f", f"{tmp_path}/pods.yaml", "--wait")
+    assert (shown.status, shown.out) == (1, "pod/b resized\n")
+    assert shown.err.splitlines() == [
+        "podd-cli: pod/a: kept as it is, because another could not take its place: StartError: no such file; "
+        "see 'podd-cli describe pod/a -n default'",
+        "podd-cli: pod/b: limits as before: Infeasible: uses more; see 'podd-cli describe pod/b -n default'",
+    ]
+
+
+def test_diff(run: Run, applied: Applied, daemon: FakeDaemon, tmp_path: Path) -> None:
+    (tmp_path / "pods.yaml").write_text("")
+    source = f"{tmp_path}/pods.yaml"
+    applied.results["pods.yaml"] = [result("a", "unchanged", warnings=["x:1:1: warning: y"])]
+    assert run("diff", "-f", source) == (0, "", "pod/a: x:1:1: warning: y\n")
+    applied.results["pods.yaml"] += [result("b", "recreated", changes=CHANGES), result("c")]
+    shown = run("diff", "-f", source)
+    assert (shown.status, shown.err) == (1, "pod/a: x:1:1: warning: y\n")
+    assert shown.lines == [
+        "--- pod/b -n default",
+        f"+++ {source}: pod/b recreated",
+        "@@ metadata.labels.app @@ metadata",
+        '+"web"',
+        "@@ spec.containers[0].image @@ recreate",
+        '-"rootfs:/"',
+        '+"rootfs:/srv"',
+        "@@ spec.hostname @@ recreate: why",
+        '-"a\\u001b"',
+        "--- /dev/null",
+        f"+++ {source}: pod/c created",
+    ]
+    assert all(asked["dry_run"] for asked in daemon.asked("Apply"))
+
+
+def test_a_diff_that_fails_is_not_taken_for_a_difference(run: Run, applied: Applied, tmp_path: Path) -> None:
+    for name in ("wrong.yaml", "good.yaml", "refused.yaml"):
+        (tmp_path / name).write_text("")
+    applied.results["good.yaml"] = [result("b", "amended", changes=CHANGES[:1])]
+    applied.results["refused.yaml"] = [result("b", "refused", reason="Invalid", message="no such driver")]
+    assert run("diff", "-f", f"{tmp_path}/refused.yaml").status == 2
+    assert run("diff", "-f", f"{tmp_path}/missing.yaml").status == 2
+    shown = run("diff", "-f", f"{tmp_path}/wrong.yaml", "-f", f"{tmp_path}/good.yaml")
+    assert shown.status == 2
+    assert "+++" in shown.out
+    assert run("diff", "-f", f"{tmp_path}/good.yaml", "--socket", "/nowhere").status == 2
 
 
 def test_a_wrong_manifest_does_not_keep_the_others_from_theirs(run: Run, applied: Applied, folder: Path) -> None:

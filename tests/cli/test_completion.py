@@ -55,7 +55,7 @@ LINES = {
     "apply -f ": [":files"],
     "--socket ": [":files"],
     "frobnicate ": [],
-    "d": ["describe", "delete", "debug", "drivers"],
+    "d": ["diff", "describe", "delete", "debug", "drivers"],
     "logs --t": ["--tail", "--timestamps"],
 }
 

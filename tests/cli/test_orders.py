@@ -114,5 +114,48 @@ def test_delete_what_manifests_name(run: Run, orders: FakeDaemon, tmp_path: Path
     orders.answers["Apply"] = dry
     (tmp_path / "pods.yaml").write_text("text")
     assert run("delete", "-f", f"{tmp_path}/pods.yaml").out == "pod/a deleted\npod/bb deleted\n"
-    assert orders.asked("Apply") == [{"manifest": "text", "source": f"{tmp_path}/pods.yaml", "dry_run": True}]
+    asked = {"manifest": "text", "source": f"{tmp_path}/pods.yaml"}
+    assert orders.asked("Apply") == [{**asked, "dry_run": True, "strict": False}]
     assert orders.asked("Delete")[0] == {"name": "a", "namespace": "web", "wait": False}
+
+
+def test_what_is_not_there_may_be_no_failure(run: Run, orders: FakeDaemon) -> None:
+    assert run("delete", "pod", "missing").status == 1
+    assert run("delete", "pod", "missing", "--ignore-not-found") == (0, "", "")
+    assert run("delete", "pod", "a", "missing", "bb", "--ignore-not-found").lines == ["pod/a deleted", "pod/bb deleted"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "method"),
+    [
+        (("delete", "pods"), "Delete"),
+        (("stop",), "Stop"),
+        (("start",), "Start"),
+        (("restart",), "Restart"),
+        (("pause",), "Pause"),
+        (("resume",), "Resume"),
+    ],
+)
+def test_pods_are_chosen_by_their_labels(argv: tuple[str, ...], method: str, run: Run, orders: FakeDaemon) -> None:
+    assert run(*argv, "-l", "app=web,!debug", "-A").status == 0
+    assert orders.asked("List") == [{"selector": "app=web,!debug"}]
+    assert {each["name"] for each in orders.asked(method)} == set(UID.values())
+
+
+@pytest.mark.parametrize(
+    ("word", "field", "done"), [("label", "labels", "labeled"), ("annotate", "annotations", "annotated")]
+)
+def test_labels_and_annotations(word: str, field: str, done: str, run: Run, orders: FakeDaemon) -> None:
+    orders.answers["Amend"] = named
+    assert run(word, "pod", "a", "app=web", "x.io/y=a=b", "old-", "--overwrite") == (0, f"pod/a {done}\n", "")
+    assert run(word, "pods", "-l", "app", "tier=", "-n", "web").lines == [f"pod/{name} {done}" for name in UID]
+    first, *others = orders.asked("Amend")
+    assert first == {"name": "a", field: {"app": "web", "x.io/y": "a=b", "old": None}, "overwrite": True}
+    assert others == [{"name": uid, field: {"tier": ""}, "overwrite": False} for uid in UID.values()]
+
+
+def test_reload(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["Reload"] = lambda _: {"changed": ["daemon.log_level"], "needs_restart": ["daemon.socket"]}
+    assert run("reload").lines == ["daemon.log_level changed", "daemon.socket changes when podd is restarted"]
+    daemon.answers["Reload"] = lambda _: {"changed": [], "needs_restart": []}
+    assert run("reload").out == "no key changed\n"

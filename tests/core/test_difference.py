@@ -306,6 +306,8 @@ def test_init_containers_that_are_no_sidecars_have_run() -> None:
 def value_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
     kind = present(kind)
     match kind:
+        case inspect.Metadata(type=plain):
+            return value_of(plain)
         case inspect.StructType():
             return struct_of(kind.cls)
         case inspect.VarTupleType(item_type=item):

@@ -8,7 +8,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
-from podd.cli import manifests
+from podd.cli import changes, manifests
 from podd.cli.connect import connect
 from podd.cli.durations import duration
 from podd.cli.manifests import Manifest
@@ -18,15 +18,17 @@ from podd.cli.words import Usage
 from podd.control.client import Client
 from podd.errors import PoddError
 
-VERBS = {"created": "created", "replaced": "configured", "unchanged": "unchanged"}
+FAILED = {"refused": "refused", "kept": "kept as it is, because another could not take its place"}
 GOOD_PHASES = ("Running", "Succeeded")
+NOT_RESIZED = "Infeasible"
 
 
 def arguments(parser: ArgumentParser) -> None:
     manifests.add_file_option(parser, required=True)
+    manifests.add_strict_option(parser)
     parser.add_argument("--wait", action="store_true", help="until every pod runs, has ended, or cannot start")
     parser.add_argument("--timeout", type=duration, metavar="D", help="how long to wait, as in 30s or 2m; for ever")
-    parser.add_argument("--dry-run", action="store_true", help="check, say what would be done, and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="check, say what would change, and do nothing")
 
 
 def run(options: Namespace) -> int:
@@ -60,22 +62,17 @@ class Apply:
             if results is None or _refused(results):
                 self._report(results)
                 continue
-            actions = [result["action"] for result in results]
             waited = self._apply(podd, manifest, wait=True)
-            for result, action in zip(waited or (), actions, strict=False):
-                result["action"] = action
+            for result, first in zip(waited or (), results, strict=False):
+                if result["action"] == "unchanged":
+                    result["action"] = first["action"]
             self._report(waited)
 
     def _apply(self, podd: Client, manifest: Manifest, *, wait: bool) -> list[Json] | None:
         """One call. None: it was refused or failed as a whole, which was said."""
-        asked = {
-            "manifest": manifest.text,
-            "source": manifest.source,
-            "namespace": self._options.namespace,
-            "wait": wait,
-            "dry_run": self._options.dry_run,
-            "timeout_s": self._timeout_s() if wait else None,
-        }
+        timeout_s = self._timeout_s() if wait else None
+        dry_run = self._options.dry_run
+        asked = manifests.asked(manifest, self._options, wait=wait, dry_run=dry_run, timeout_s=timeout_s)
         try:
             for reply, _ in podd.call_more("Apply", asked):
                 if reply.get("results") is not None:
@@ -103,24 +100,24 @@ class Apply:
             name = f"pod/{result['name']}"
             for warning in result.get("warnings", ()):
                 note(f"{name}: {warning}")  # it says itself whether it is a warning or a note
-            if result["action"] == "refused":
-                self._fail(name, result, "refused")
+            if result["action"] in FAILED:
+                self._fail(name, result, FAILED[result["action"]])
             elif refused and not self._options.dry_run:
                 self._status = complain(f"{name}: not applied: another pod of the same manifest is refused")
             else:
                 self._accepted(name, result)
 
     def _accepted(self, name: str, result: Json) -> None:
-        verb = VERBS[result["action"]]
+        verb = result["action"]
         if self._options.dry_run:
-            print(f"{name} {verb} (dry run)", flush=True)
+            print("\n".join([f"{name} {verb} (dry run)", *changes.lines(result)]), flush=True)
         elif not self._options.wait:
             print(f"{name} {verb}", flush=True)
-        elif result["phase"] in GOOD_PHASES:
+        elif result["phase"] in GOOD_PHASES and result.get("reason") != NOT_RESIZED:
             print(f"{name} {verb}: {result['phase']}", flush=True)
         else:
             print(f"{name} {verb}", flush=True)
-            self._fail(name, result, result["phase"])
+            self._fail(name, result, "limits as before" if result.get("reason") == NOT_RESIZED else result["phase"])
 
     def _fail(self, name: str, result: Json, what: str) -> None:
         why = ": ".join(filter(None, (result.get("reason"), result.get("message"))))

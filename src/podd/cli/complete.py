@@ -16,7 +16,7 @@ from podd.errors import PoddError
 
 NO_FILES, FILES = ":", ":files"
 ANSWER_S = 2.0  # a daemon that is stuck must not hang the shell
-WITH_RESOURCE_WORD = ("get", "describe", "delete")
+WITH_RESOURCE_WORD = ("get", "describe", "delete", "label", "annotate")
 WITH_ONE_POD = ("resize", "logs", "exec", "attach", "debug", "events", "stats", "ns", "tree")
 
 

@@ -12,13 +12,14 @@ from podd.cli.connect import batches, connect
 from podd.cli.logs import moment
 from podd.cli.status import Json
 from podd.cli.text import Table, note
-from podd.cli.words import add_pod_choice, chosen
+from podd.cli.words import Usage, add_pod_choice, chosen
 
 COLUMNS = ("LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE")
 
 
 def arguments(parser: ArgumentParser) -> None:
     add_pod_choice(parser)
+    parser.add_argument("-l", "--selector", default="", help="of pods that are there and have such labels")
     parser.add_argument("-f", "--follow", "-w", "--watch", action="store_true", help="go on as things happen")
     parser.add_argument(
         "--since", type=moment, metavar="T", help="begin so long ago (90s, 1h30m), or at an RFC 3339 time"
@@ -27,7 +28,9 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    asked = {**chosen(options), "since": options.since, "follow": options.follow}
+    if options.pod and options.selector:
+        raise Usage("a pod's name does not go with --selector")
+    asked = {**chosen(options), "selector": options.selector or None, "since": options.since, "follow": options.follow}
     with connect(options) as podd:
         replies = batches(podd, "Events", asked, "events")
         if options.follow:

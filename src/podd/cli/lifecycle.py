@@ -9,7 +9,7 @@ from podd.cli import orders
 from podd.cli.connect import connect
 from podd.cli.status import Json, status
 from podd.cli.text import complain
-from podd.cli.words import pod_name
+from podd.cli.words import add_namespace_options, pod_name
 
 METHODS = {"stop": "Stop", "start": "Start", "restart": "Restart", "pause": "Pause", "resume": "Resume"}
 DONE = {"stop": "stopped", "start": "started", "restart": "restarted", "pause": "paused", "resume": "resumed"}
@@ -18,7 +18,9 @@ ORDERED = {"stop": "stopping", "start": "starting", "restart": "restarting"}
 
 def arguments(parser: ArgumentParser) -> None:
     word = parser.get_default("command")
-    parser.add_argument("pods", nargs="+", metavar="POD", help="NAME, pod/NAME, or the beginning of a uid")
+    parser.add_argument("pods", nargs="*", metavar="POD", help="NAME, pod/NAME, or the beginning of a uid")
+    orders.add_selection(parser)
+    add_namespace_options(parser)
     if word in ORDERED:
         orders.add_wait_option(parser)
     if word in ("stop", "restart"):
@@ -27,14 +29,16 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     word: str = options.command
-    targets = [(pod_name(each), options.namespace) for each in options.pods]
+    names = [pod_name(each) for each in options.pods]
+    orders.check_selection(options, names)
     how = orders.stopping(options) if word in ("stop", "restart") else {}
     waits = word in ORDERED and options.wait
     if word in ORDERED:
         how["wait"] = waits
-    # A restart does not bear repeating, so several pods are restarted one after the other.
-    order = orders.together if waits and word != "restart" and len(targets) > 1 else orders.each
     with connect(options) as podd:
+        targets = orders.chosen(podd, options, names)
+        # A restart does not bear repeating, so several pods are restarted one after the other.
+        order = orders.together if waits and word != "restart" and len(targets) > 1 else orders.each
         return order(podd, METHODS[word], targets, how, partial(_done, word, waits))
 
 

@@ -16,7 +16,8 @@ from podd.control.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
 from podd.errors import PoddError
 
 COMMANDS = {  # word: its module in podd.cli, and what it does
-    "apply": ("apply", "make pods as manifests say"),
+    "apply": ("apply", "make pods as manifests say, or change them"),
+    "diff": ("diff", "show what applying manifests would change"),
     "get": ("get", "list pods"),
     "describe": ("describe", "tell all about a pod"),
     "delete": ("delete", "stop pods and forget them"),
@@ -34,8 +35,11 @@ COMMANDS = {  # word: its module in podd.cli, and what it does
     "stats": ("stats", "show what pods use"),
     "ns": ("ns", "show a pod's namespaces, who shares and who keeps them"),
     "tree": ("tree", "show a pod's cgroups, limits and processes"),
+    "label": ("label", "set labels of pods that are there"),
+    "annotate": ("label", "set annotations of pods that are there"),
     "drivers": ("drivers", "show the drivers and what they can do"),
     "info": ("info", "show where the daemon keeps things, and its problems"),
+    "reload": ("reload", "have the daemon read its configuration and its static pods again"),
     "version": ("info", "show the versions of podd-cli and the daemon"),
     "completion": ("completion", "print a completion script for bash, zsh or fish"),
 }
@@ -87,7 +91,7 @@ def _run(argv: Sequence[str]) -> int:
         raise Usage("a command is missing; see 'podd-cli --help'")
     command = load(options.command)
     parser = command_parser(options.command, command)
-    parser.parse_args(options.rest, options)
+    parser.parse_intermixed_args(options.rest, options)  # as in "label pods -l app=web tier=front"
     options.program = program
     if program is not None and options.command not in TAKES_PROGRAM:
         raise Usage(f"'--': {options.command} runs no program; see '{parser.prog} --help'")

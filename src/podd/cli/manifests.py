@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from podd.errors import Invalid
 
@@ -30,6 +30,21 @@ def add_file_option(parser: ArgumentParser, *, required: bool) -> None:
         metavar="FILE",
         help="a manifest (YAML or JSON), a folder of them, or - for standard input; may be repeated",
     )
+
+
+def add_strict_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--strict",
+        choices=("error", "warn"),
+        default="error",
+        help="fields that podd does not honour: an error (the default), or left out with a warning",
+    )
+
+
+def asked(manifest: Manifest, options: Namespace, **more: Any) -> dict[str, Any]:
+    """The parameters of Apply."""
+    strict = {"strict": options.strict == "error"}
+    return {"manifest": manifest.text, "source": manifest.source, "namespace": options.namespace, **strict, **more}
 
 
 def read(paths: Sequence[str]) -> Iterator[Manifest]:

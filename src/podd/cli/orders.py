@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from podd.cli.status import Json
-from podd.cli.text import complain
-from podd.cli.words import whole_number
+from podd.cli.text import complain, note
+from podd.cli.words import Usage, listed_namespace, whole_number
 from podd.control.client import Client
 from podd.errors import NotFound, PoddError
 
@@ -29,12 +29,45 @@ def add_grace_options(parser: ArgumentParser) -> None:
     grace.add_argument("--grace-period", type=whole_number, metavar="S", help="seconds from stop signal to kill")
 
 
+def add_selection(parser: ArgumentParser) -> None:
+    """Beside names: all of a namespace, or those that a selector fits."""
+    parser.add_argument("--all", action="store_true", help="every pod of the namespace")
+    parser.add_argument("-l", "--selector", default="", help="those with such labels, as in app=web,tier!=test")
+
+
+def check_selection(options: Namespace, names: Sequence[str]) -> None:
+    """Raises Usage: it is not one of names, --all and --selector."""
+    if sum((bool(names), options.all, bool(options.selector))) != 1:
+        raise Usage("name pods, or choose them by --selector, or take all of them with --all")
+    if names and options.all_namespaces:
+        raise Usage("a pod's name does not go with --all-namespaces")
+
+
+def chosen(podd: Client, options: Namespace, names: Sequence[str]) -> list[Target]:
+    """Those that are named, else those that --all or --selector mean, which may be none: that is told."""
+    if names:
+        return [(name, options.namespace) for name in names]
+    wanted = {"namespace": listed_namespace(options), "selector": options.selector or None}
+    targets: list[Target] = [(pod["metadata"]["uid"], None) for pod in podd.call("List", wanted)["pods"]]
+    if not targets:
+        note("no pods")
+    return targets
+
+
 def stopping(options: Namespace) -> dict[str, Any]:
     """The parameters of Stop, Restart and Delete that say how."""
     return {"grace_period_s": options.grace_period, "now": options.now or None}
 
 
-def each(podd: Client, method: str, targets: Iterable[Target], how: Mapping[str, Any], done: Done) -> int:
+def each(
+    podd: Client,
+    method: str,
+    targets: Iterable[Target],
+    how: Mapping[str, Any],
+    done: Done,
+    *,
+    ignore_not_found: bool = False,
+) -> int:
     """Ask `method` of one pod after the other. A pod that refuses is told, and does not keep the others from it.
 
     Returns 0, or 1 when one refused or failed.
@@ -44,11 +77,21 @@ def each(podd: Client, method: str, targets: Iterable[Target], how: Mapping[str,
         try:
             result = done(podd.call(method, {"name": name, "namespace": namespace, **how})["pod"]) or result
         except PoddError as refusal:
+            if ignore_not_found and isinstance(refusal, NotFound):
+                continue
             result = complain(str(refusal))
     return result
 
 
-def together(podd: Client, method: str, targets: Iterable[Target], how: Mapping[str, Any], done: Done) -> int:
+def together(
+    podd: Client,
+    method: str,
+    targets: Iterable[Target],
+    how: Mapping[str, Any],
+    done: Done,
+    *,
+    ignore_not_found: bool = False,
+) -> int:
     """As `each`, but every pod has its order before one is waited for.
 
     For orders that bear repeating: what was ordered is ordered still, and now the answer comes when it is done.
@@ -59,7 +102,7 @@ def together(podd: Client, method: str, targets: Iterable[Target], how: Mapping[
         ordered[pod["metadata"]["uid"]] = pod
         return 0
 
-    result = each(podd, method, targets, {**how, "wait": False}, remember)
+    result = each(podd, method, targets, {**how, "wait": False}, remember, ignore_not_found=ignore_not_found)
     for uid, pod in ordered.items():
         try:
             pod = podd.call(method, {"name": uid, **how, "wait": True})["pod"]  # noqa: PLW2901  # as it is now

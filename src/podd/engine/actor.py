@@ -170,9 +170,6 @@ class Actor:
     def tell(self, told: ev.Tell) -> None:
         self._around.told(self.state, told)
 
-    async def report(self, report: ev.Report) -> None:
-        await self._send.send((report, None))
-
     # ---- the task
 
     async def run(self, *first: ev.Event) -> None:
