@@ -31,7 +31,6 @@ from podd.driver.hookspecs import DriverPaths
 from podd.driver.plugins import Discovered, discover
 from podd.engine.clock import Clock
 from podd.engine.engine import Engine, Settings
-from podd.engine.static import apply_folder
 from podd.engine.store import Store
 from podd.engine.view import ReloadReport
 from podd.errors import Denied, Invalid, PoddError
@@ -161,7 +160,6 @@ async def _serve(
                 gc.freeze()  # what is there now stays: no later collection has to look at it again
                 systemd.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
                 logger.info("podd.started", version=podd.__version__, sockets=addresses, drivers=list(drivers))
-                tasks.start_soon(apply_folder, engine, settings.daemon.pods_dir)
                 await _until_told(engine, signals)
             systemd.notify("STOPPING=1")
             logger.info("podd.stopping", pods="run on")
@@ -187,6 +185,7 @@ def _make_engine(
             run_dir=daemon.run_dir,
             state_dir=daemon.state_dir,
             log_dir=daemon.log_dir,
+            pods_dir=daemon.pods_dir,
         ),
         host=plan.Host(
             state_dir=daemon.state_dir,

@@ -55,6 +55,7 @@ class Podd:
         self._process: subprocess.Popen[bytes] | None = None
         for name in ("run/pods", "state/containers", "state/volumes", "log/pods"):
             (folder / name).mkdir(mode=0o700, parents=True)  # podd makes them, and keeps them
+        (folder / "pods.d").mkdir()
         self.before = self.snapshot(daemon=False)
 
     # -- the daemon

@@ -43,6 +43,7 @@ async def engine(
     record_limit: Callable[[Store], None] = lambda _store: None,
     driver: type[FakeDriver] = FakeDriver,
     logs: bool = True,
+    pods_dir: str = "",
 ) -> AsyncIterator[Engine]:
     """As the daemon would run it on the same directories and host.
 
@@ -60,6 +61,7 @@ async def engine(
                     run_dir=str(tmp_path / "run"),
                     state_dir=str(tmp_path / "state"),
                     log_dir=str(tmp_path / "log"),
+                    pods_dir=pods_dir,
                 ),
                 host=plan.Host(
                     state_dir=str(tmp_path / "state"),
@@ -73,6 +75,7 @@ async def engine(
                 check=manifest.parse,
                 admit=lambda pod: pod,
                 failpoint=failpoint,
+                listen=_deaf,
             )
             async with anyio.create_task_group() as tasks:
                 await tasks.start(one.run)
@@ -89,6 +92,11 @@ async def apply(
         text, source="pod.yaml", namespace=None, dry_run=dry_run, wait=wait, timeout_s=timeout_s, progress=ignore
     )
     return result
+
+
+async def _deaf(_folder: str, _told: Callable[[], None]) -> None:
+    """No events of the file system, for which no virtual clock waits: looks come by time alone."""
+    await anyio.sleep_forever()
 
 
 async def ignore(_: ApplyProgress) -> None:

@@ -104,6 +104,7 @@ class PodState(Value):
     lost_at_ns: int | None = None
     members: dict[str, Member] = {}  # init containers, regular ones and ephemeral ones, in this order
     ephemeral: dict[str, Ephemeral] = {}
+    source: str = ""  # the file of the folder of static pods that it comes from; "" for none
     replaces: PodUid | None = None
     """It takes the place of that pod: it is prepared, and held until nothing is left of the other."""
     generation: int = 1  # of the manifest: one more with each change of its spec
@@ -119,13 +120,14 @@ class PodState(Value):
     version: int = RECORD_VERSION
 
 
-def new(uid: PodUid, pod: Pod, driver: str, now_ns: int, replaces: PodUid | None = None) -> PodState:
+def new(uid: PodUid, pod: Pod, driver: str, now_ns: int, replaces: PodUid | None = None, source: str = "") -> PodState:
     """A pod that was just accepted and is to run; replaces: once that one is gone."""
     return PodState(
         uid=uid,
         pod=pod,
         driver=driver,
         created_at_ns=now_ns,
+        source=source,
         replaces=replaces,
         members={c.name: Member() for c in (*pod.spec.init_containers, *pod.spec.containers)},
     )

@@ -183,6 +183,7 @@ def _podd(state: PodState) -> k8s.PoddStatus:
         start_skew_us=state.start_skew_us,
         start_took_us=state.start_took_us,
         restarts=max(0, state.sandboxes - 1),
+        source=state.source,
     )
 
 

@@ -121,11 +121,13 @@ class Convergence:
         wait: bool,
         timeout_s: int | None,
         progress: Progress,
+        origin: str = "",
     ) -> Sequence[ApplyResult]:
-        """As podd.control.engine.Engine.apply."""
-        checked = await self._checked(manifest, source, namespace or DEFAULT_NAMESPACE, strict)
+        """As podd.control.engine.Engine.apply. origin: the file of static pods that it is, which its pods then keep."""
+        checked = await self.checked(manifest, source, namespace or DEFAULT_NAMESPACE, strict=strict)
         judged = [
-            but(self._judge(pod), warnings=[str(remark) for remark in checked.remarks_of(pod)]) for pod in checked.pods
+            but(self._judge(pod, origin), warnings=[str(remark) for remark in checked.remarks_of(pod)])
+            for pod in checked.pods
         ]
         if dry_run:
             return [_result(one) for one in judged]
@@ -145,22 +147,26 @@ class Convergence:
         self._drivers.for_new(admitted)
         return admitted
 
-    async def _checked(self, text: str, source: str, namespace: str, strict: bool) -> Manifest:
-        """A large manifest takes seconds to check: it must not hold up the others."""
+    async def checked(
+        self, text: str, source: str, namespace: str = DEFAULT_NAMESPACE, *, strict: bool = True
+    ) -> Manifest:
+        """Raises Invalid. A large manifest takes seconds to check: it must not hold up the others."""
         if len(text) < LARGE_MANIFEST:
             return self._check(text, source, namespace, strict=strict)
         return await anyio.to_thread.run_sync(lambda: self._check(text, source, namespace, strict=strict))
 
     # ---- judging
 
-    def _judge(self, asked: Pod) -> Judged:
+    def _judge(self, asked: Pod, origin: str) -> Judged:
         try:
             pod = self._admit(asked)
             there = self._registry.named(pod.metadata.namespace, pod.metadata.name)
             if there is not None:
-                return self._compared(there, pod)
+                judged = self._compared(there, pod)
+                _refuse_stranger(there.state, judged, origin)
+                return judged
             self._aside.refuse_namesake(pod)
-            return Judged(pod, "created", new=self._new(pod))
+            return Judged(pod, "created", new=self._new(pod, source=origin))
         except PoddError as refusal:
             return Judged(asked, "refused", refused=refusal)
 
@@ -192,15 +198,15 @@ class Convergence:
 
     def _replacement(self, there: Actor, pod: Pod) -> st.PodState:
         """A pod that is stopped stays stopped, whatever its manifest says now."""
-        new = self._new(pod, replaces=there.state.uid)
+        new = self._new(pod, replaces=there.state.uid, source=there.state.source)
         return replace(new, goal=st.Goal(want="stop")) if there.state.goal.want == "stop" else new
 
-    def _new(self, pod: Pod, replaces: PodUid | None = None) -> st.PodState:
+    def _new(self, pod: Pod, *, replaces: PodUid | None = None, source: str = "") -> st.PodState:
         now_ns = self._clock.now_ns()
         uid = PodUid(str(uuid.uuid4()))
         meta = replace(pod.metadata, uid=uid, creation_timestamp=rfc3339(now_ns))
         driver = self._drivers.for_new(pod).name
-        return st.new(uid, replace(pod, metadata=meta), driver, now_ns, replaces=replaces)
+        return st.new(uid, replace(pod, metadata=meta), driver, now_ns, replaces=replaces, source=source)
 
     # ---- doing
 
@@ -225,6 +231,19 @@ class Convergence:
         except TimeoutError:
             late = ", ".join(a.state.pod.metadata.name for a in actors if not applying.converged(a.state))
             raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
+
+
+def _refuse_stranger(there: st.PodState, judged: Judged, origin: str) -> None:
+    """Raises Conflict: a pod of a file is its file's alone, and no file takes what others have made."""
+    meta = there.pod.metadata
+    if there.source == origin or (judged.action == "unchanged" and not origin):
+        return
+    if there.source:
+        raise Conflict(f"pod {meta.namespace}/{meta.name}: comes from {there.source}", remedy="change that file")
+    raise Conflict(
+        f"pod {meta.namespace}/{meta.name}: is there, and comes from no file",
+        remedy=f"delete it: podd-cli delete pod {meta.name} -n {meta.namespace}; then the file's takes its place",
+    )
 
 
 def _not_alone(judged: Judged) -> Judged:

@@ -22,7 +22,7 @@ from podd.core import events as ev
 from podd.core import plan, status
 from podd.core import state as st
 from podd.driver.contract import Driver
-from podd.engine import applying, live, recovery, select, successor
+from podd.engine import applying, live, recovery, select, static, successor
 from podd.engine.actor import Actor, Surroundings
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
@@ -30,6 +30,7 @@ from podd.engine.convergence import Check, Convergence, Drivers
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
+from podd.engine.static import Listen, StaticPods
 from podd.engine.store import Store
 from podd.engine.view import (
     Added,
@@ -60,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: str
     state_dir: str
     log_dir: str
+    pods_dir: str = ""  # of static pods; "": none
 
 
 class Engine(Inside):
@@ -81,6 +83,7 @@ class Engine(Inside):
         problems: Sequence[str] = (),
         cgroups: str = "",
         failpoint: Callable[[str], None] = lambda _point: None,
+        listen: Listen = static.listen,
     ) -> None:
         """broken: why a driver by that name cannot be had. admit: the plugins' word on a pod.
 
@@ -107,6 +110,8 @@ class Engine(Inside):
             admit=admit,
             accept=self._accept,
         )
+        self._static = StaticPods(self._registry, self._convergence, self._memory, self._end, settings.pods_dir)
+        self._listen = listen
         self._tasks: TaskGroup | None = None
         self._around = Surroundings(
             store=store,
@@ -125,6 +130,9 @@ class Engine(Inside):
             async with anyio.create_task_group() as self._tasks:
                 await self._recover()
                 self._tasks.start_soon(self._checkpoint)
+                if self._settings.pods_dir:
+                    self._tasks.start_soon(self._static.run)
+                    self._tasks.start_soon(self._listen, self._settings.pods_dir, self._static.look)
                 task_status.started()
         finally:
             self._registry.close()
@@ -156,12 +164,14 @@ class Engine(Inside):
         )
 
     async def get(self, name: str, namespace: str | None) -> PodView:
-        return self._set_aside(name, namespace) or view(self._registry.find(name, namespace).state)
+        if aside := self._set_aside(name, namespace) or self._wrong_file(name, namespace):
+            return aside
+        return view(self._registry.find(name, namespace).state)
 
     async def list_pods(self, namespace: str | None, selector: str) -> Sequence[PodView]:
         wanted = select.parse(selector)
         found = [view(a.state) for a in self._registry.select(None, namespace)]
-        found += self._aside.views(namespace)
+        found += [*self._aside.views(namespace), *self._static.views(namespace)]
         return [one for one in found if wanted(one.pod.metadata.labels)]
 
     def watch(self, namespace: str | None, selector: str) -> AsyncGenerator[PodChange, None]:
@@ -185,13 +195,20 @@ class Engine(Inside):
         if aside := self._set_aside(name, namespace):
             await self._aside.delete(aside)
             return aside
+        if wrong := self._wrong_file(name, namespace):
+            raise Conflict(wrong.status.message, remedy="mend the file, or remove it")
         actor = self._registry.find(name, namespace)
-        if heir := self._registry.successor(actor):  # first, so that after a crash nothing takes the place
-            await heir.ask(ev.DeleteAsked(grace_s=0))
-        last = await actor.ask(ev.DeleteAsked(grace_s=grace_period_s))
+        self._static.refuse_to_delete(actor.state)
+        last = await self._end(actor, grace_period_s)
         if wait:
             last = await actor.until(lambda _: False)
         return view(last)
+
+    async def _end(self, actor: Actor, grace_s: int | None = None) -> st.PodState:
+        """Begin to delete it."""
+        if heir := self._registry.successor(actor):  # first, so that after a crash nothing takes the place
+            await heir.ask(ev.DeleteAsked(grace_s=0))
+        return await actor.ask(ev.DeleteAsked(grace_s=grace_s))
 
     async def stop(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
         actor = self._settled(name, namespace)
@@ -299,10 +316,11 @@ class Engine(Inside):
             state_dir=self._settings.state_dir,
             log_dir=self._settings.log_dir,
             pods=Counter(status.phase(actor.state) for actor in self._registry),
-            problems=[*self._problems, *self._aside.problems()],
+            problems=[*self._problems, *self._aside.problems(), *self._static.problems()],
         )
 
     async def reload(self) -> ReloadReport:
+        self._static.look()
         return self._reload()
 
     # ---- accepting
@@ -337,6 +355,12 @@ class Engine(Inside):
                 f"pod {name}: another is taking its place", remedy=f"wait, or delete pod {heir.state.uid} to keep it"
             )
         return actor
+
+    def _wrong_file(self, name: str, namespace: str | None) -> PodView | None:
+        """A file of static pods that is wrong, where it has the name and no pod has."""
+        if self._registry.named(namespace or DEFAULT_NAMESPACE, name):
+            return None
+        return self._static.find(name, namespace or DEFAULT_NAMESPACE)
 
     def _set_aside(self, name: str, namespace: str | None) -> PodView | None:
         """Where a pod of this podd has the name, it is that one that is meant."""

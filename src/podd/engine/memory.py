@@ -27,14 +27,14 @@ class Memory:
         self._bus: Bus[StoredEvent] = Bus()
 
     def tell(self, state: PodState, told: ev.Tell) -> None:
-        """Note it. An event that cannot be stored is logged, and costs nothing else."""
-        meta = state.pod.metadata
+        self.note(state.pod.metadata.namespace, state.pod.metadata.name, state.uid, told)
+
+    def note(self, namespace: str, name: str, uid: str, told: ev.Tell) -> None:
+        """An event that cannot be stored is logged, and costs nothing else. uid: or what stands for one."""
         write = log.warning if told.type == "Warning" else log.info
-        write("pod.told", pod=meta.name, namespace=meta.namespace, reason=told.reason, message=told.message)
+        write("pod.told", pod=name, namespace=namespace, reason=told.reason, message=told.message)
         try:
-            noted = self._store.add_event(
-                meta.namespace, meta.name, state.uid, told.type, told.reason, told.message, told.container
-            )
+            noted = self._store.add_event(namespace, name, uid, told.type, told.reason, told.message, told.container)
         except PoddError as exc:
             log.error("event.lost", error=exc.message, remedy=exc.remedy)
             return

@@ -79,6 +79,7 @@ class PoddStatus(Struct):
     start_skew_us: int | None = None  # first to last release of the last synchronized start
     start_took_us: int | None = None  # from the decision to start to the last release
     restarts: int = 0  # of the whole pod: times it got a new sandbox
+    source: str = ""  # of a static pod: the file that it comes from
 
 
 class PodStatus(Struct):
