@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from podd.linux import capabilities
-from podd.shim import sandbox, stage
+from podd.linux.cgroup import Layout
+from podd.shim import held, sandbox, stage
+from podd.shim.failure import as_message
 from podd.shim.plan import ContainerPlan, ExecPlan, MountPlan, SandboxPlan
-from podd.shim.stage import ChildFds
+from podd.shim.stage import Birth, ChildFds, Staged
+
+Begin = Callable[[ChildFds], Staged]
 
 HOST_PROGRAMS = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 """What a root file system that has nothing needs as volumes to run the host's programs."""
@@ -31,6 +35,7 @@ class Child:
     sync: socket.socket
     hold: int
     output: int
+    command: str
     report: dict[str, Any] = field(default_factory=dict)
     master: int = -1
 
@@ -38,13 +43,12 @@ class Child:
     def notes(self) -> list[str]:
         return cast(list[str], self.report["notes"])
 
-    def release(self) -> dict[str, Any]:
-        """Let it go; what it says before it execs, {} if nothing. An error after that is what the rest says."""
+    def release(self) -> int:
+        """Let it go; when it went. Raises what keeps it from executing its program."""
         os.write(self.hold, b"go")
-        said = self.sync.recv(65536)
-        failure = self.sync.recv(65536)
-        assert failure == b"", failure
-        return cast(dict[str, Any], json.loads(said or b"{}"))
+        released_ns = held.released(self.sync.recv(4096))
+        held.must_have_executed(self.sync.recv(4096), self.command)
+        return released_ns
 
     def read_output(self) -> str:
         """Everything it writes until every copy of the other end is closed."""
@@ -81,7 +85,7 @@ class Run:
     """What became of a container that ran to its end, or did not start."""
 
     output: str
-    status: int
+    status: int | None  # None: there never was a process
     notes: list[str]
     error: str = ""
     kind: str = ""
@@ -108,7 +112,7 @@ class Pod:
                 "id": "5a5a5a5a5a5a5a5a",
                 "run_dir": str(place / "run"),
                 "containers_dir": str(place / "containers"),
-                "cgroup": "",
+                "cgroup": f"podd-stage-{os.getpid()}",
                 "limits": {},
                 "hostname": "web",
                 "net": "pod",
@@ -124,6 +128,7 @@ class Pod:
         )
         self.children: list[Child] = []
         self._count = 0
+        self.group = Layout.detect().group(self.plan["cgroup"])
         stage.warm()
         made = sandbox.make_sandbox_namespaces(self.plan, self.ns_dir)
         self.inodes, self.init_pid = made.inodes, made.init_pid
@@ -141,6 +146,7 @@ class Pod:
             os.waitpid(self.init_pid, 0)
         sandbox.unpin_namespaces(self.ns_dir)
         sandbox.unmount_shm(self.plan["run_dir"])
+        self.group.remove()
 
     def container(self, argv: Sequence[str], changes: dict[str, Any]) -> ContainerPlan:
         self._count += 1
@@ -179,13 +185,11 @@ class Pod:
     def hold(self, argv: Sequence[str], *, cgroups: Sequence[int] = (), stdin_from: int = -1, **changes: Any) -> Child:
         """A container that is set up and waits, or has failed to be."""
         plan = self.container(argv, changes)
-        return self._start(
-            lambda: stage.fork_container(self.plan),
-            lambda fds: stage.container_child(self.plan, plan, fds),
-            tty=plan["tty"],
-            stdin=stdin_from,
-            cgroups=cgroups,
-        )
+        return self._start(self._begin(plan), argv, tty=plan["tty"], stdin=stdin_from, cgroups=cgroups)
+
+    def _begin(self, plan: ContainerPlan) -> Begin:
+        self.group.child(plan["id"]).create()
+        return lambda fds: stage.start_container(self.plan, plan, fds, Birth(sibling=True))
 
     def run(self, *argv: str, cgroups: Sequence[int] = (), **changes: Any) -> Run:
         """A container from beginning to end."""
@@ -199,11 +203,7 @@ class Pod:
         """A container that runs until the block ends; its plan and a pidfd."""
         plan = self.container(["/bin/sh", "-c", "echo up; read forever"], changes)
         gate, bolt = os.pipe()
-        child = self._start(
-            lambda: stage.fork_container(self.plan),
-            lambda fds: stage.container_child(self.plan, plan, fds),
-            stdin=gate,
-        )
+        child = self._start(self._begin(plan), plan["argv"], stdin=gate)
         assert "error" not in child.report, child.report
         child.release()
         assert child.read_line() == "up"
@@ -221,9 +221,7 @@ class Pod:
     ) -> Child:
         request: ExecPlan = {"id": "e", "argv": list(argv), "env": list(env), "tty": tty, "terminal_size": (24, 80)}
         return self._start(
-            lambda: stage.fork_exec(self.plan, pidfd),
-            lambda fds: stage.exec_child(self.plan, plan, request, pidfd, fds),
-            tty=tty,
+            lambda fds: stage.start_exec(self.plan, plan, request, pidfd, fds, Birth(sibling=True)), argv, tty=tty
         )
 
     def exec(self, plan: ContainerPlan, pidfd: int, *argv: str, tty: bool = False, env: Any = ()) -> Run:
@@ -231,32 +229,53 @@ class Pod:
 
     def _finish(self, child: Child) -> Run:
         if "error" in child.report:
-            run = Run(child.read_output(), child.wait(), [], child.report["error"], child.report["kind"])
+            status = child.wait() if child.pid > 0 else None
+            run = Run(child.read_output(), status, [], child.report["error"], child.report["kind"])
         else:
-            said = child.release()
-            assert said["released_ns"] > 0
+            assert child.release() > 0
             run = Run(child.read_output(), child.wait(), child.notes)
         child.close()
         return run
 
-    def _start(self, fork: Any, work: Any, *, tty: bool = False, stdin: int = -1, cgroups: Sequence[int] = ()) -> Child:
+    def _start(
+        self, begin: Begin, argv: Sequence[str], *, tty: bool = False, stdin: int = -1, cgroups: Sequence[int] = ()
+    ) -> Child:
+        """As an attendant does it, in a process that moves into the pod's namespaces; the child is our own."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        told, tell = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         waits_on, hold = os.pipe()
         output, write = os.pipe()
         null = os.open("/dev/null", os.O_RDWR)
-        pid = fork()
-        if pid == 0:
+        attendant = os.fork()
+        if attendant == 0:
             stdio = None if tty else (stdin if stdin >= 0 else null, write, write)
-            work(ChildFds(theirs.fileno(), waits_on, stdio, cgroups))
-        theirs.close()
+            self._attend(begin, ChildFds(theirs.fileno(), waits_on, stdio, cgroups), ours, tell)
+        for end in (theirs, tell):
+            end.close()
         for fd in (waits_on, write, null):
             os.close(fd)
-        child = Child(pid, ours, hold, output)
+        message, fds, _, _ = socket.recv_fds(told, 65536, 1)
+        told.close()
+        os.waitpid(attendant, 0)
+        report = json.loads(message or b"{}")
+        child = Child(report.pop("pid", -1), ours, hold, output, argv[0] if argv else "", report, *fds)
         self.children.append(child)
-        message, fds, _, _ = socket.recv_fds(ours, 65536, 1)
-        child.report = json.loads(message or b"{}")
-        child.master = fds[0] if fds else -1
         return child
+
+    def _attend(self, begin: Begin, fds: ChildFds, reports: socket.socket, tell: socket.socket) -> NoReturn:
+        told: dict[str, Any] = {}
+        master: list[int] = []
+        try:
+            stage.prepare(self.plan)
+            staged = begin(fds)
+            told["pid"] = staged.pid
+            os.close(fds.sync)
+            told["notes"] = held.ready_notes(reports.recv(4096), staged)
+            master = [staged.master] if staged.master >= 0 else []
+        except BaseException as exc:  # noqa: BLE001 it is what the test looks at
+            told |= as_message(exc)
+        socket.send_fds(tell, [json.dumps(told).encode()], master)
+        os._exit(0)
 
 
 def volume(

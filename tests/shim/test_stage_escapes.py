@@ -238,7 +238,6 @@ def test_user_database_that_is_no_small_file_is_refused(pod: Pod, rootfs: Path, 
         case "directory":
             passwd.mkdir()
     run = pod.run("/bin/true", rootfs=str(rootfs), mounts=host_programs())
-    assert run.status == 127
     assert "/etc/passwd" in run.error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 from podd.errors import Invalid
@@ -82,11 +82,16 @@ def bounding_set() -> int:
 
 def limit_bounding_set(mask: int) -> None:
     """Drop from the bounding set all that is not in mask. Needs SETPCAP."""
-    surplus = bounding_set() & ~mask
-    while surplus:
-        bit = surplus & -surplus
-        prctl(Prctl.CAPBSET_DROP, bit.bit_length() - 1)
-        surplus ^= bit
+    for bit in bits_of(bounding_set() & ~mask):
+        prctl(Prctl.CAPBSET_DROP, bit)
+
+
+def bits_of(mask: int) -> Iterator[int]:
+    """The numbers of the bits that are set."""
+    while mask:
+        bit = mask & -mask
+        yield bit.bit_length() - 1
+        mask ^= bit
 
 
 def hold(effective: int, permitted: int) -> None:

@@ -232,9 +232,27 @@ def mount_setattr(
     recursive: bool = False,
 ) -> None:
     """Change the attributes of a mount, or with recursive of its whole tree. mount_setattr(2), Linux 5.12."""
-    attr = struct.pack("=QQQQ", add, remove, propagation, 0)
+    attr = mount_attributes(add, remove, propagation)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _check("mount_setattr", _mount_setattr(mount_fd, b"", flags, attr, len(attr)))
+
+
+def mount_attributes(
+    add: MountAttr, remove: MountAttr = MountAttr.NONE, propagation: MountFlag = MountFlag.NONE
+) -> bytes:
+    """struct mount_attr."""
+    return struct.pack("=QQQQ", add, remove, propagation, 0)
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+_mprotect = _symbol("mprotect", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_PROT_READ_EXEC = 5
+
+
+def make_executable(address: int, size: int) -> None:
+    """Make whole pages code, which cannot be written to any more. mprotect(2)."""
+    _check("mprotect", _mprotect(address, size, _PROT_READ_EXEC))
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -353,15 +371,15 @@ _signal = _symbol("signal", ctypes.c_int, ctypes.c_void_p)  # its result, a hand
 _sigprocmask = _symbol("sigprocmask", ctypes.c_int, _c_path, _c_path)
 _signalfd = _symbol("signalfd", ctypes.c_int, _c_path, ctypes.c_int)
 _SIG_BLOCK = 0
-_SIG_SETMASK = 2
+SIG_SETMASK = 2
 _NO_SIGNALS = bytes(128)  # a sigset_t
 
 
 # libc keeps these two to itself and lets nobody handle them; its posix_spawn leaves them ignored in what it starts.
-_LIBC_SIGNALS = (32, 33)
+LIBC_SIGNALS = (32, 33)
 _RT_SIGACTION = {"x86_64": 13, "aarch64": 134}.get(os.uname().machine)
 _rt_sigaction = _numbered(_RT_SIGACTION, ctypes.c_int, _c_path, _c_path, ctypes.c_size_t) if _RT_SIGACTION else None
-_DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, an empty mask
+DEFAULT_ACTION = bytes(32)  # struct sigaction of the kernel: SIG_DFL, no flags, an empty mask
 
 
 def handle_by_default(signals: Iterable[int]) -> None:
@@ -372,9 +390,9 @@ def handle_by_default(signals: Iterable[int]) -> None:
     for number in signals:
         _signal(number, None)
     if _rt_sigaction is not None:
-        for number in _LIBC_SIGNALS:
-            _check("rt_sigaction", _rt_sigaction(number, _DEFAULT_ACTION, None, 8))
-    _check("sigprocmask", _sigprocmask(_SIG_SETMASK, _NO_SIGNALS, None))
+        for number in LIBC_SIGNALS:
+            _check("rt_sigaction", _rt_sigaction(number, DEFAULT_ACTION, None, 8))
+    _check("sigprocmask", _sigprocmask(SIG_SETMASK, _NO_SIGNALS, None))
 
 
 def signal_descriptor(number: int) -> int:
@@ -405,8 +423,13 @@ def capget() -> CapabilitySets:
 
 
 def capset(sets: CapabilitySets) -> None:
+    _check("capset", _capset(*capset_words(sets)))
+
+
+def capset_words(sets: CapabilitySets) -> tuple[bytes, bytes]:
+    """The arguments of capset(2): struct __user_cap_header_struct, and two of struct __user_cap_data_struct."""
     words = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in sets]
-    _check("capset", _capset(_CAPABILITY_VERSION_3, struct.pack("=6I", *words)))
+    return _CAPABILITY_VERSION_3, struct.pack("=6I", *words)
 
 
 _KEYCTL = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)

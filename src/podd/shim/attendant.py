@@ -23,7 +23,7 @@ from podd.linux.cgroup import Layout
 from podd.linux.process import starttime_ticks
 from podd.linux.syscalls import Prctl, close_all_but, prctl
 from podd.shim import container as containers
-from podd.shim import execs
+from podd.shim import execs, stage
 from podd.shim.container import Container, Pod, kill_group
 from podd.shim.execs import Exec, Execs
 from podd.shim.files import read_json, write_json
@@ -194,6 +194,7 @@ class Attendant:
         write_json(f"{self._plan['run_dir']}/{STATE_FILE}", state)
 
     def _restore(self, state: State) -> None:
+        stage.prepare(self._plan)
         self._report, self._limits, self._is_throttled = state["report"], state["limits"], state["is_throttled"]
         self._peers.restore(state["subscribers"])
         nothing: containers.Saved = {"start": None, "exit": None}
@@ -239,6 +240,7 @@ class Attendant:
             report = self._home.make()
             if report["init_pid"] is not None:
                 self._keeping.add_child(report["init_pid"])
+            stage.prepare(self._plan)
             self._peers.listen(listener(self._plan["run_dir"]))
             self._report = report
             self._save()

@@ -16,7 +16,7 @@ from podd.shim.held import Hold, Reports
 from podd.shim.home import unthrottled
 from podd.shim.loop import Later, Loop
 from podd.shim.processes import Child, Ended, cgroup_of, entrance
-from podd.shim.stage import ChildFds
+from podd.shim.stage import Birth, ChildFds, Staged
 from podd.shim.wire import Descriptors
 
 if TYPE_CHECKING:
@@ -129,10 +129,10 @@ class Container:
         pipes = None if self.plan["tty"] else Pipes.make(has_stdin=self.plan["stdin"])
         given = Descriptors(pipes.ours if pipes else ())
         try:
-            reports = self._fork(pipes, target)
+            staged, reports = self._stage(pipes, target)
             try:
-                said, terminal = await reports.ready()
-                given.add([terminal] if terminal >= 0 else [])
+                given.add([staged.master] if staged.master >= 0 else [])
+                said = await reports.ready(staged)
                 self._pod.keeping.keep_container(self.plan, reports.fileno(), self._hold.fileno(), list(given))
                 if self._is_doomed:
                     raise Conflict(f"container {self.id}: destroyed while it was being made")
@@ -145,23 +145,23 @@ class Container:
         finally:
             given.close()
 
-    def _fork(self, pipes: Pipes | None, target: Container | None) -> Reports:
-        pod, plan, keeping = self._pod.plan, self.plan, self._pod.keeping
+    def _stage(self, pipes: Pipes | None, target: Container | None) -> tuple[Staged, Reports]:
+        pod, plan = self._pod.plan, self.plan
         beside = None if target is None else target.pidfd
         try:
             with entrance(self._group) as (born_in, cgroups):
-                pid, sync, hold = held.start(
-                    lambda: stage.fork_container(pod, born_in, sibling=True, beside=beside),
-                    lambda sync, hold: stage.container_child(
-                        pod, plan, ChildFds(sync, hold, pipes and pipes.child, cgroups)
+                birth = Birth(born_in, beside, sibling=True)
+                staged, reports, hold = held.start(
+                    lambda sync, hold: stage.start_container(
+                        pod, plan, ChildFds(sync, hold, pipes and pipes.child, cgroups), birth
                     ),
                     holds=True,
                 )
         finally:
             Descriptors(pipes.child if pipes else ()).close()
-        self.process = keeping.add_child(pid)
+        self.process = self._pod.keeping.add_child(staged.pid)
         self._hold = Hold(hold)
-        return Reports(self._pod.loop, sync)
+        return staged, Reports(self._pod.loop, reports)
 
     def _observe(self, notes: list[str]) -> ContainerReport:
         """What the kernel says of the held process."""
@@ -253,7 +253,7 @@ class Container:
             "error": "",
         }
         try:
-            report["released_ns"] = await reports.executed()
+            report["released_ns"] = await reports.executed(self.plan["argv"][0])
             report["started_at_ns"] = time.time_ns() - (time.monotonic_ns() - report["released_ns"])
             self.state = "running"
         except PoddError as exc:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import array
 import base64
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
 from podd.errors import Invalid
 from podd.linux import capabilities, users
 from podd.linux.inroot import Root
-from podd.linux.syscalls import SECBIT_KEEP_CAPS, Prctl, handle_by_default, load_seccomp_filter, prctl
+from podd.linux.script import ANY, Result, Script
+from podd.linux.syscalls import (
+    DEFAULT_ACTION,
+    LIBC_SIGNALS,
+    PR_CAP_AMBIENT_CLEAR_ALL,
+    SECBIT_KEEP_CAPS,
+    SECCOMP_MODE_FILTER,
+    SIG_SETMASK,
+    CapabilitySets,
+    Prctl,
+    capget,
+    capset,
+    capset_words,
+    handle_by_default,
+    prctl,
+)
 from podd.shim.failure import doing
 from podd.shim.plan import ContainerPlan
 
@@ -54,22 +71,32 @@ NOFILE = 1024
 through all possible descriptors."""
 
 
-def limit_resources(plan: ContainerPlan, notes: list[str]) -> None:
-    """Apply the plan's rlimits; where the host forbids raising one, go as far as it lets and say so."""
+def limit_resources(script: Script, plan: ContainerPlan) -> dict[str, Result]:
+    """Apply the plan's rlimits, as far as the host lets; by the note that each then needs, the result of going further.
+
+    Raises Invalid: there is no such limit.
+    """
+    script.doing("rlimits", Invalid)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_lower(NOFILE, most), most))
-    for name, (soft, hard) in plan["rlimits"].items():
+    _limit(script, resource.RLIMIT_NOFILE, (_lower(NOFILE, most), most))
+    refused = {}
+    for name, limits in plan["rlimits"].items():
         number = getattr(resource, name, None)
         if not isinstance(number, int):
             raise Invalid(f'rlimit "{name}": there is none of this name', remedy="see getrlimit(2) for the names")
-        try:
-            resource.setrlimit(number, (soft, hard))
-        except (ValueError, PermissionError):
-            ceiling = resource.getrlimit(number)[1]
-            reachable = (_lower(soft, ceiling), _lower(hard, ceiling))
-            with doing(f"rlimit {name}", Invalid):
-                resource.setrlimit(number, reachable)
-            notes.append(f"rlimit {name} {soft}:{hard}: not permitted here, is {reachable[0]}:{reachable[1]}")
+        soft, hard = limits
+        script.doing(f"rlimit {name}", Invalid)
+        ceiling = resource.getrlimit(number)[1]
+        reachable = (_lower(soft, ceiling), _lower(hard, ceiling))
+        _limit(script, number, reachable)
+        if reachable != limits:
+            note = f"rlimit {name} {soft}:{hard}: not permitted here, is {reachable[0]}:{reachable[1]}"
+            refused[note] = _limit(script, number, limits, least=ANY)
+    return refused
+
+
+def _limit(script: Script, number: int, limits: tuple[int, int], least: int = 0) -> Result:
+    return script.call("prlimit64", 0, number, list(limits), 0, least=least)
 
 
 def _lower(value: int, ceiling: int) -> int:
@@ -78,41 +105,81 @@ def _lower(value: int, ceiling: int) -> int:
     return ceiling if value == resource.RLIM_INFINITY else min(value, ceiling)
 
 
-def assume(identity: Identity, plan: ContainerPlan, notes: list[str], check: Callable[[], None]) -> None:
-    """Become the container's user with the container's rights, and call `check` as that user.
+def held(plan: ContainerPlan, notes: list[str]) -> int:
+    """The capabilities that the container gets."""
+    ours = capabilities.bounding_set()
+    if missing := capabilities.names_of(plan["capabilities"] & ~ours):
+        notes.append(f"capabilities {' '.join(missing)}: podd does not have them to give")
+    return plan["capabilities"] & ours
+
+
+def assume(script: Script, identity: Identity, plan: ContainerPlan, mask: int) -> None:
+    """Become the container's user with the container's rights, those of mask.
 
     The filter comes last. Without no_new_privs it takes SYS_ADMIN to load it, so that stays permitted, though not
     effective, until then. A user other than root holds nothing: exec would take it from him anyway.
     """
-    held = capabilities.bounding_set()
-    mask = plan["capabilities"] & held
-    if mask != plan["capabilities"]:
-        missing = capabilities.names_of(plan["capabilities"] & ~held)
-        notes.append(f"capabilities {' '.join(missing)}: podd does not have them to give")
     program = base64.b64decode(plan["seccomp_bpf"])
     final = mask if identity.uid == 0 else 0
+    script.doing("user, groups and capabilities")
+    for bit in capabilities.bits_of(capabilities.bounding_set() & ~mask):
+        script.call("prctl", Prctl.CAPBSET_DROP, bit)
+    # Kept when the user changes, and none of the bits that the supervisor may have been started with.
+    script.call("prctl", Prctl.SET_SECUREBITS, SECBIT_KEEP_CAPS)
+    groups = array.array("I", identity.groups)
+    script.call("setgroups", len(groups), groups.tobytes())
+    script.call("setresgid", identity.gid, identity.gid, identity.gid)
+    script.call("setresuid", identity.uid, identity.uid, identity.uid)
+    guard(script)  # the kernel undoes both when ids change; a smaller set of capabilities leaves them alone
+    script.call("prctl", Prctl.SET_KEEPCAPS, 0)
+    needs_admin = bool(program) and not plan["no_new_privileges"]
+    _hold(script, final | capabilities.SYS_ADMIN if needs_admin else final)
+    if plan["no_new_privileges"]:
+        script.call("prctl", Prctl.SET_NO_NEW_PRIVS, 1)
+    if program:
+        script.doing("seccomp")
+        script.call("prctl", Prctl.SET_SECCOMP, SECCOMP_MODE_FILTER, (len(program) // 8, program))  # struct sock_fprog
+    if needs_admin:
+        _hold(script, final)
+
+
+def _hold(script: Script, mask: int) -> None:
+    """As `capabilities.hold`."""
+    header, data = capset_words(CapabilitySets(effective=mask, permitted=mask, inheritable=0))
+    script.call("capset", header, data)
+    script.call("prctl", Prctl.CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+@contextmanager
+def as_user(identity: Identity, mask: int) -> Iterator[None]:
+    """Let the block look at files with the rights that the container's user will have."""
+    own, groups = capget(), os.getgroups()
     with doing("user, groups and capabilities"):
-        capabilities.limit_bounding_set(mask)
-        prctl(
-            Prctl.SET_SECUREBITS, SECBIT_KEEP_CAPS
-        )  # and none of those that the supervisor may have been started with
         os.setgroups(identity.groups)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
-        guard_process()  # the kernel undoes both when ids change; a smaller set of capabilities leaves them alone
-        prctl(Prctl.SET_KEEPCAPS, 0)
-        needs_admin = bool(program) and not plan["no_new_privileges"]
-        capabilities.hold(final, final | capabilities.SYS_ADMIN if needs_admin else final)
-        if plan["no_new_privileges"]:
-            prctl(Prctl.SET_NO_NEW_PRIVS, 1)
-    check()
-    with doing("seccomp"):
-        if needs_admin:
-            capabilities.hold(final | capabilities.SYS_ADMIN, final | capabilities.SYS_ADMIN)
-        if program:
-            load_seccomp_filter(program)
-        if needs_admin:
-            capabilities.hold(final, final)
+        os.setegid(identity.gid)
+        os.seteuid(identity.uid)
+        capset(own._replace(effective=own.effective & mask if identity.uid == 0 else 0))
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        capset(own)
+        os.setegid(0)
+        os.setgroups(groups)
+        guard_process()  # the kernel undoes both when ids change
+
+
+def guard(script: Script) -> None:
+    """As `guard_process`."""
+    script.call("prctl", Prctl.SET_DUMPABLE, 0)
+    script.call("prctl", Prctl.SET_PDEATHSIG, signal.SIGKILL)
+
+
+def default_signals(script: Script) -> None:
+    """As `reset_signals`."""
+    for number in (*_ignored(), *LIBC_SIGNALS):
+        script.call("rt_sigaction", number, DEFAULT_ACTION, 0, 8)
+    script.call("rt_sigprocmask", SIG_SETMASK, bytes(8), 0, 8)
 
 
 def guard_process() -> None:

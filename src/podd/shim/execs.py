@@ -14,7 +14,7 @@ from podd.shim import held, stage
 from podd.shim.held import Reports
 from podd.shim.loop import Later
 from podd.shim.processes import Child, descendants, entrance
-from podd.shim.stage import ChildFds
+from podd.shim.stage import Birth, ChildFds, Staged
 from podd.shim.wire import Descriptors
 
 if TYPE_CHECKING:
@@ -122,12 +122,11 @@ class Execs:
         return process.pid, terminal
 
     async def _start(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[Child, int, list[int]]:
-        process, reports = self._fork(container, plan, fds)
-        given = Descriptors()
+        process, staged, reports = self._stage(container, plan, fds)
+        given = Descriptors([staged.master] if staged.master >= 0 else ())
         try:
-            _, terminal = await reports.ready()
-            given.add([terminal] if terminal >= 0 else [])
-            return process, await reports.executed(), given.take()
+            await reports.ready(staged)
+            return process, await reports.executed(plan["argv"][0]), given.take()
         except BaseException:
             process.signal(SIGKILL)
             await process.ended
@@ -137,21 +136,21 @@ class Execs:
             reports.close()
             given.close()
 
-    def _fork(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[Child, Reports]:
+    def _stage(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[Child, Staged, Reports]:
         assert container.process is not None
         pod, pidfd = self._pod.plan, container.process.pidfd
         stdin, stdout, stderr = fds if len(fds) == 3 else (-1, -1, -1)
         stdio = None if plan["tty"] else (stdin, stdout, stderr)
         with entrance(self._pod.group.child(container.id)) as (born_in, cgroups):
-            pid, sync, _ = held.start(
-                lambda: stage.fork_exec(pod, pidfd, born_in, sibling=True),
-                lambda sync, hold: stage.exec_child(
-                    pod, container.plan, plan, pidfd, ChildFds(sync, hold, stdio, cgroups)
+            birth = Birth(born_in, sibling=True)
+            staged, sync, _ = held.start(
+                lambda sync, hold: stage.start_exec(
+                    pod, container.plan, plan, pidfd, ChildFds(sync, hold, stdio, cgroups), birth
                 ),
                 holds=False,
             )
         fds.close()
-        return self._pod.keeping.add_child(pid), Reports(self._pod.loop, sync)
+        return self._pod.keeping.add_child(staged.pid), staged, Reports(self._pod.loop, sync)
 
     def _add(self, name: str, entry: Exec) -> None:
         self._execs[name] = entry

@@ -1,47 +1,42 @@
-"""A child between fork and exec, from outside: what it reports, and the word that lets it go. See `stage`."""
+"""A process before its program, from outside: what it reports, and the word that lets it go. See `stage`."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
+import struct
 from collections.abc import Callable
-from typing import Any, NoReturn
 
-from podd.errors import Internal, Unavailable
+from podd.errors import Unavailable
+from podd.linux.script import FAILURE
+from podd.shim import stage
+from podd.shim.failure import doing
 from podd.shim.loop import Loop
-from podd.shim.wire import error_from
+from podd.shim.program import NotRunnable
+from podd.shim.stage import Staged
 
 RELEASE = b"go"
-_MAX_REPORT = 64 * 1024
-_RECEIVE_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+_MAX_REPORT = 4096
+_DONT_WAIT = int(socket.MSG_DONTWAIT)
 
 
 class Reports:
-    """What a child says on its way to exec. Owns the descriptor."""
+    """What a process says on its way to its program. Owns the descriptor."""
 
     def __init__(self, loop: Loop, fd: int) -> None:
         self._loop = loop
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=fd)
 
-    async def ready(self) -> tuple[list[str], int]:
-        """What was done without, and the terminal's master (owned by the caller) or -1.
+    async def ready(self, staged: Staged) -> list[str]:
+        """What was done without. Raises what failed as a podd.errors kind; Unavailable: it was killed."""
+        return ready_notes(await self._receive(), staged)
 
-        Raises what the child reports as a podd.errors kind; Unavailable: it was killed.
-        """
-        message, terminal = await self._report()
-        if not message.get("ready"):
-            raise Internal(f"container: an unexpected report: {message}")
-        return list(message.get("notes", [])), terminal
-
-    async def executed(self) -> int:
+    async def executed(self, command: str) -> int:
         """CLOCK_MONOTONIC in ns right before the execve(2) that succeeded. Raises as `ready`."""
-        message, _ = await self._report()
-        failure, _ = await self._receive()
-        if failure:
-            raise _error(json.loads(failure))
-        return int(message.get("released_ns", 0))
+        released_ns = released(await self._receive())
+        must_have_executed(await self._receive(), command)
+        return released_ns
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -49,23 +44,44 @@ class Reports:
     def close(self) -> None:
         self._socket.close()
 
-    async def _report(self) -> tuple[dict[str, Any], int]:
-        data, terminal = await self._receive()
-        if not data:
-            raise Unavailable("container: its process was killed before it could start")
-        message = json.loads(data)
-        if "error" in message:
-            raise _error(message)
-        return message, terminal
-
-    async def _receive(self) -> tuple[bytes, int]:
-        """One message and a descriptor or -1; b"" when the child's end is closed."""
+    async def _receive(self) -> bytes:
+        """One message; b"" when the other end is closed."""
         await self._loop.ready(self._socket.fileno())
         try:
-            data, fds, _, _ = socket.recv_fds(self._socket, _MAX_REPORT, 1, _RECEIVE_FLAGS)
+            return self._socket.recv(_MAX_REPORT, _DONT_WAIT)
         except ConnectionResetError:
-            return b"", -1
-        return data, fds[0] if fds else -1
+            return b""
+
+
+def ready_notes(message: bytes, staged: Staged) -> list[str]:
+    """What a message that should be READY tells was done without. Raises as Reports.ready."""
+    _must_be_alive(message)
+    if len(message) == FAILURE.size and not message.startswith(stage.READY):
+        subject, error, kind = staged.script.failed(message)
+        with doing(subject, kind):
+            raise error
+    results = struct.unpack_from(f"={len(staged.refused)}q", message, len(stage.READY))
+    return staged.notes + [note for note, result in zip(staged.refused, results, strict=True) if result < 0]
+
+
+def released(message: bytes) -> int:
+    """When, by a message that should be RELEASED. Raises Unavailable: it was killed."""
+    _must_be_alive(message if message.endswith(stage.RELEASED) else b"")
+    seconds, ns = struct.unpack_from("=qq", message)
+    return int(seconds * 1_000_000_000 + ns)
+
+
+def must_have_executed(message: bytes, command: str) -> None:
+    """Raises NotRunnable, Denied: the message after RELEASED is no end of file but a Failure."""
+    if message:
+        _, error = FAILURE.unpack(message)
+        with doing(f'command "{command}"', NotRunnable):
+            raise OSError(-error, os.strerror(-error))
+
+
+def _must_be_alive(message: bytes) -> None:
+    if not message:
+        raise Unavailable("container: its process was killed before it could start")
 
 
 class Hold:
@@ -89,18 +105,16 @@ class Hold:
             self._fd = -1
 
 
-def start(fork: Callable[[], int], child: Callable[[int, int], NoReturn], *, holds: bool) -> tuple[int, int, int]:
-    """Fork; (pid, the descriptor of its reports, that of its hold or -1), both owned by the caller.
+def start(begin: Callable[[int, int], Staged], *, holds: bool) -> tuple[Staged, int, int]:
+    """Start a process; with it the descriptor of its reports, and that of its hold or -1, both owned by the caller.
 
-    fork: as os.fork. child(sync, hold): what the child does; hold is -1 unless holds.
+    begin(sync, hold): as `stage.start_container`; hold is -1 unless holds.
     """
     reports, sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     waits_on, hold = os.pipe2(os.O_CLOEXEC) if holds else (-1, -1)
     with sync:
         try:
-            pid = fork()
-            if pid == 0:
-                _never_return(lambda: child(sync.fileno(), waits_on))
+            staged = begin(sync.fileno(), waits_on)
         except BaseException:
             reports.close()
             if holds:
@@ -109,15 +123,4 @@ def start(fork: Callable[[], int], child: Callable[[int, int], NoReturn], *, hol
         finally:
             if holds:
                 os.close(waits_on)
-    return pid, reports.detach(), hold
-
-
-def _error(report: dict[str, Any]) -> Exception:
-    return error_from({"kind": report.get("kind", ""), "message": report["error"], "remedy": report.get("remedy", "")})
-
-
-def _never_return(child: Callable[[], NoReturn]) -> NoReturn:
-    try:
-        child()
-    finally:
-        os._exit(127)
+    return staged, reports.detach(), hold

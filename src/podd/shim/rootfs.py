@@ -1,10 +1,11 @@
 """The mount tree of one container.
 
-All sources are gathered as detached mounts while the host's names are still in sight; then the child enters its own
-mount namespace, makes the overlay its root and drops the old one; only then the sources are attached, each onto a
-descriptor that was resolved inside the new root. So nothing that the root file system holds can lead to the host.
+All sources are gathered as detached mounts while the host's names are still in sight; then the attendant enters a mount
+namespace of the container's own, makes the overlay its root and drops the old one; only then the sources are attached,
+each onto a descriptor that was resolved inside the new root. So nothing that the root file system holds can lead to the
+host. Only /proc is left to the container's process itself, since it shows the pid namespace of who mounts it.
 
-Descriptors are left open on purpose: the child closes all at once right before it waits for its release.
+Descriptors are left open on purpose: `tidy` closes all at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import NamedTuple
 
@@ -20,16 +23,15 @@ from podd.linux import mounts
 from podd.linux.cgroup import Layout
 from podd.linux.inroot import Root
 from podd.linux.syscalls import (
-    PROC_MAGIC,
     CloneFlag,
     MountAttr,
     MountFlag,
     UmountFlag,
-    filesystem_magic,
     mount,
     mount_setattr,
     move_mount,
     pivot_root,
+    setns,
     umount2,
     unshare,
 )
@@ -67,27 +69,81 @@ class Source(NamedTuple):
     symlinks: bool = False  # may the way to path lead through symbolic links of the root file system
 
 
+class Proc(NamedTuple):
+    """What is left to do for /proc: to be mounted on `place`, and restricted. Paths are those below /proc."""
+
+    place: int
+    masks: list[tuple[str, int]]  # what is hidden, and the detached mount that hides it
+    read_only: list[str]
+
+
 class Built(NamedTuple):
     root: Root
     terminal: Terminal | None
+    proc: Proc
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Let the block move about: at its end the process is back in its mount namespace, with the host's root."""
+    host = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        try:
+            setns(host, CloneFlag.MNT)
+        except OSError:  # nothing may be done any more where a container's files are taken for the host's
+            os._exit(1)
+        os.close(host)
+
+
+@contextmanager
+def tidy() -> Iterator[set[int]]:
+    """Close every descriptor that the block has opened, but those that it adds to the set."""
+    before, kept = _descriptors(), set[int]()
+    try:
+        yield kept
+    finally:
+        for fd in _descriptors() - before - kept:
+            with suppress(OSError):  # the one that the list itself was read from
+                os.close(fd)
+
+
+def _descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd")}
 
 
 def build(sandbox: SandboxPlan, plan: ContainerPlan) -> Built:
-    """Make the caller's "/" the container's. Needs the container's other namespaces to be joined already."""
+    """Make the caller's "/" the container's. To be called `apart`, in the pod's network and IPC namespaces."""
     root_mount = _overlay(sandbox, plan)
+    empty = mounts.tmpfs(0o555, 4096, mounts.NO_EXEC | MountAttr.RDONLY)
     sources = _gather(sandbox, plan)
+    masks, read_only = ([], []) if plan["privileged"] else _proc_restrictions(plan, _null_of(sources), empty)
     with doing("mount namespace"):
         enter_mount_namespace(root_mount)
     root = Root(root_mount)
+    with doing("mount /proc", Invalid):
+        place = _reserve(root, "/proc", empty)
     for source in sources:
         with doing(f"mount {source.path}", Invalid):
-            _attach(root, source)
+            _attach(root, source, place)
     terminal = _terminal(root, privileged=plan["privileged"]) if plan["tty"] else None
     if not plan["privileged"]:
         with doing("masked and read-only paths"):
-            null = next(source.mount for source in sources if source.path == "/dev/null")
-            _restrict_paths(root, plan, null)
-    return Built(root, terminal)
+            _restrict_paths(root, plan, _null_of(sources), empty)
+    return Built(root, terminal, Proc(place, masks, read_only))
+
+
+def _null_of(sources: Sequence[Source]) -> int:
+    """Our own mount of the host's /dev/null, whatever a volume may have put there."""
+    return next(source.mount for source in sources if source.path == "/dev/null")
+
+
+def _reserve(root: Root, path: str, empty: int) -> int:
+    """Keep a place, made where missing, for what will be mounted later: an empty directory in which nothing is made."""
+    mount = mounts.bind_fd(empty)
+    root.attach(mount, root.directory(path, symlinks=False))
+    return mount
 
 
 def seal(root: Root, plan: ContainerPlan) -> None:
@@ -129,14 +185,13 @@ def _make_private(path: str) -> None:
 def _gather(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
     privileged = plan["privileged"]
     read_only = MountAttr.NONE if privileged else MountAttr.RDONLY
-    with doing("/proc, /sys and /dev"):
+    with doing("/sys and /dev"):
         sources = [
-            Source(mounts.filesystem("proc", attributes=mounts.NO_EXEC), "/proc"),
             *_dev(sandbox, privileged=privileged),
             Source(mounts.filesystem("sysfs", attributes=mounts.NO_EXEC | read_only), "/sys"),
         ]
     with doing("/sys/fs/cgroup"):
-        sources += _cgroups(mounts.NO_EXEC | read_only)
+        sources += _cgroups(f"{sandbox['cgroup']}/{plan['id']}", mounts.NO_EXEC | read_only)
     with doing("files of the pod in /etc"):
         sources += _pod_files(sandbox, plan)
     for volume in sorted(plan["mounts"], key=lambda volume: posixpath.normpath(volume["container_path"]).count("/")):
@@ -190,7 +245,7 @@ class CgroupView(NamedTuple):
     """One hierarchy as a container sees it below /sys/fs/cgroup; name "" is /sys/fs/cgroup itself."""
 
     name: str
-    fstype: str
+    mount: str
     controllers: tuple[str, ...]
 
 
@@ -199,27 +254,23 @@ def cgroup_views() -> tuple[CgroupView, ...]:
     """The hierarchies that podd limits containers in, the others being none of the container's business."""
     hierarchies = Layout.detect().hierarchies
     if len(hierarchies) == 1 and hierarchies[0].version == 2:
-        return (CgroupView("", "cgroup2", ()),)
+        return (CgroupView("", hierarchies[0].mount, ()),)
     with open("/proc/cgroups", encoding="ascii") as file:
         known = {line.split()[0] for line in file}
     return tuple(
-        CgroupView(posixpath.basename(h.mount), "cgroup2", ())
-        if h.version == 2
-        else CgroupView(posixpath.basename(h.mount), "cgroup", tuple(sorted(h.controllers & known)))
+        CgroupView(posixpath.basename(h.mount), h.mount, tuple(sorted(h.controllers & known)) if h.version == 1 else ())
         for h in hierarchies
     )
 
 
-def _cgroups(attributes: MountAttr) -> list[Source]:
-    """The caller's cgroups and what is below them: its cgroup namespace makes them the roots of new mounts."""
+def _cgroups(group: str, attributes: MountAttr) -> list[Source]:
+    """The container's own group, of which its cgroup namespace makes the root that it sees."""
     views = cgroup_views()
-    sources = [
-        Source(
-            mounts.filesystem(view.fstype, dict.fromkeys(view.controllers, ""), attributes),
-            posixpath.join("/sys/fs/cgroup", view.name),
-        )
-        for view in views
-    ]
+    sources = []
+    for view in views:
+        mount = mounts.bind(f"{view.mount}/{group}", recursive=False)
+        mounts.restrict(mount, attributes, recursive=False, propagation=MountFlag.PRIVATE)
+        sources.append(Source(mount, posixpath.join("/sys/fs/cgroup", view.name)))
     if views[0].name == "":
         return sources
     parent = mounts.tmpfs(0o755, 64 * 1024, mounts.NO_EXEC)
@@ -296,10 +347,12 @@ def enter_mount_namespace(root_mount: int) -> None:
     os.chdir("/")
 
 
-def _attach(root: Root, source: Source) -> None:
+def _attach(root: Root, source: Source, proc: int) -> None:
+    """proc: where /proc will be."""
     make = root.directory if source.directory else root.file
-    target = make(source.path, symlinks=source.symlinks)
-    if source.symlinks and filesystem_magic(target) == PROC_MAGIC:
+    into_proc = f"/{posixpath.normpath(source.path)}/".replace("//", "/").startswith(_PROC)  # as it is written, or
+    target = -1 if into_proc else make(source.path, symlinks=source.symlinks)  # by a symbolic link
+    if into_proc or os.fstat(target).st_dev == os.fstat(proc).st_dev:
         raise Invalid(f"mount {source.path}: it would cover a part of /proc", remedy="choose another mountPath")
     root.attach(source.mount, target)
 
@@ -313,27 +366,52 @@ def _terminal(root: Root, *, privileged: bool) -> Terminal:
         return terminal
 
 
-def _restrict_paths(root: Root, plan: ContainerPlan, null: int) -> None:
-    """Hide masked paths, a file behind another mount of null and a directory behind an empty one; seal read-only ones.
-
-    null: our own mount of the host's /dev/null, which a volume may have covered by now.
-    """
-    for path in plan["read_only_paths"]:
+def _restrict_paths(root: Root, plan: ContainerPlan, null: int, empty: int) -> None:
+    """Hide masked paths outside of /proc, and seal read-only ones there."""
+    for path in _outside_proc(plan["read_only_paths"]):
         target = _existing(root, path)
         if target is not None:
             move_mount(mounts.restrict(mounts.bind_fd(target, recursive=True), MountAttr.RDONLY), target)
-    empty = -1
-    for path in plan["masked_paths"]:
+    for path in _outside_proc(plan["masked_paths"]):
         target = _existing(root, path)
-        if target is None:
-            continue
-        if not stat.S_ISDIR(os.fstat(target).st_mode):
-            move_mount(mounts.bind_fd(null), target)
-        elif empty < 0:
-            empty = mounts.tmpfs(0o555, 4096, mounts.NO_EXEC | MountAttr.RDONLY)
-            move_mount(empty, target)
-        else:
-            move_mount(mounts.bind_fd(empty), target)
+        if target is not None:
+            is_directory = stat.S_ISDIR(os.fstat(target).st_mode)
+            move_mount(mounts.bind_fd(empty if is_directory else null), target)
+
+
+def _proc_restrictions(plan: ContainerPlan, null: int, empty: int) -> tuple[list[tuple[str, int]], list[str]]:
+    """The masks and the read-only paths, of those that there are."""
+    masked, read_only = _below_proc(plan["masked_paths"]), _below_proc(plan["read_only_paths"])
+    masks = [(path, mounts.bind_fd(empty if is_directory else null)) for path, is_directory in _in_proc(masked)]
+    return masks, [path for path, _ in _in_proc(read_only)]
+
+
+@cache
+def _in_proc(paths: tuple[str, ...]) -> list[tuple[str, bool]]:
+    """Which of these any /proc of this host has, and whether it is a directory.
+
+    Looked up in one that is attached nowhere: the host may have mounted its own with less to see.
+    """
+    proc = mounts.filesystem("proc", attributes=mounts.NO_EXEC)
+    found = []
+    try:
+        for path in paths:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                found.append((path, stat.S_ISDIR(os.stat(path, dir_fd=proc).st_mode)))
+    finally:
+        os.close(proc)
+    return found
+
+
+def _below_proc(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(path.removeprefix(_PROC) for path in paths if path.startswith(_PROC))
+
+
+def _outside_proc(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if not path.startswith(_PROC)]
+
+
+_PROC = "/proc/"
 
 
 def _existing(root: Root, path: str) -> int | None:

@@ -58,6 +58,13 @@ def shared_namespaces(plan: SandboxPlan) -> list[str]:
     return [name for name, scope in scopes.items() if scope == "pod"]
 
 
+def enter_namespaces(plan: SandboxPlan) -> None:
+    """Move into those of net, ipc and uts that are the pod's own: what is mounted shows those of who mounts it."""
+    with doing("namespaces of the sandbox"):
+        for name in shared_namespaces(plan):
+            namespaces.join(name, f"{plan['run_dir']}/ns/{name}")
+
+
 def make_sandbox_namespaces(
     plan: SandboxPlan,
     ns_dir: str,

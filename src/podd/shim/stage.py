@@ -1,64 +1,71 @@
-"""What runs in a forked child between fork and exec.
+"""What happens between the fork and the program of a container's process, or of an exec in one.
 
-The shim forks by `fork_container` or `fork_exec` and, in the child, calls `container_child` or `exec_child`, which
-never return. They talk over `sync`, the child's end of a socketpair(AF_UNIX, SOCK_SEQPACKET), in JSON objects, one a
-message:
+The attendant does beforehand all that can be done for somebody else: it builds the mount tree, looks up the user, finds
+the program, and writes down the rest as a `podd.linux.script`, which the new process executes. They talk over `sync`,
+the process's end of a socketpair(AF_UNIX, SOCK_SEQPACKET), in messages of 64-bit words:
 
-    {"ready": true, "notes": [str]}     set up, about to wait on `hold`; with tty, the terminal's master rides along
-    {"released_ns": int}                CLOCK_MONOTONIC right before execve
-    end of file                         after released_ns: execve succeeded (sync is close-on-exec)
-    {"error": str, "kind": str, "remedy": str}   at any time instead: it failed and exits 126 or 127
+    READY, then results    set up, about to wait on `hold`: the results of calls that the host may refuse
+    s, ns, RELEASED        CLOCK_MONOTONIC right before execve
+    end of file            after RELEASED: execve succeeded (sync is close-on-exec)
+    a script's Failure     at any time instead: it failed and exits 126 or 127
     end of file at any other time       it was killed
 
-notes: what the host did not allow and was done without ("oom_score_adj -500: not permitted here").
-
-The child is still Python while it is inside the container's namespaces. It is not dumpable, so nothing in there can
-read or trace it or open its executable; it imports nothing any more; and it holds no descriptor that it was not given.
+Until it is the container's program the process is not dumpable, so nothing in there can trace it; its executable is a
+few bytes that nobody else runs, its memory is the script, and it holds no descriptor that it was not given.
 """
 
 from __future__ import annotations
 
 import errno
-import gc
-import json
 import os
-import socket
-import struct
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from fcntl import ioctl
 from functools import partial
 from termios import TIOCSCTTY
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from podd.errors import Conflict, Denied, Invalid
+from podd.errors import Conflict, Invalid
 from podd.linux import namespaces
-from podd.linux.cgroup import fork_into
 from podd.linux.inroot import Root
+from podd.linux.mounts import NO_EXEC
+from podd.linux.script import ANY, Result, Script
+from podd.linux.spawn import spawn
+from podd.linux.spawn import warm as warm_spawn
 from podd.linux.syscalls import (
     PIPEFS_MAGIC,
     SOCKFS_MAGIC,
     CloneFlag,
-    close_all_but,
+    FsConfigCommand,
+    MountAttr,
+    Prctl,
     filesystem_magic,
-    join_new_session_keyring,
+    mount_attributes,
+    prctl,
     setns,
-    unshare,
 )
 from podd.linux.terminal import Terminal, open_terminal, resize
 from podd.shim import credentials, program, rootfs
-from podd.shim.failure import as_message, doing
+from podd.shim.failure import doing
 from podd.shim.plan import ContainerPlan, ExecPlan, SandboxPlan
-from podd.shim.sandbox import shared_namespaces
+from podd.shim.rootfs import Proc, apart, tidy
+from podd.shim.sandbox import enter_namespaces, shared_namespaces
 
 NAMELESS = (PIPEFS_MAGIC, SOCKFS_MAGIC)
+READY, RELEASED = b"ready\0\0\0", b"released"
 EXIT_CANNOT_RUN = 126
-EXIT_FAILED = 127
+
+# Plain numbers of system calls, each where its manual page has it.
+_LAST_FD = 2**32 - 1
+_CLOSE_RANGE_CLOEXEC = 4
+_CLOCK_MONOTONIC = 1
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_FROM_FD, _BY_FDS = 0x04, 0x44  # MOVE_MOUNT_F_EMPTY_PATH, and T_EMPTY_PATH too
+_COPY_TREE = 0x8001 | os.O_CLOEXEC  # OPEN_TREE_CLONE, AT_RECURSIVE
+_KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
 class ChildFds(NamedTuple):
-    """What a child gets from the shim, all >= 3; every other descriptor is closed first of all."""
+    """What the process gets from the shim, all >= 3; every other descriptor is closed first of all."""
 
     sync: int
     hold: int  # two bytes b"go" release, end of file means die; -1: do not wait (exec)
@@ -66,196 +73,182 @@ class ChildFds(NamedTuple):
     cgroups: Sequence[int]  # open for writing on cgroup.procs (v2) or tasks (v1: spares a global lock); gets b"0"
 
 
+class Birth(NamedTuple):
+    """Where a process is born, and whose child it is."""
+
+    group: int | None = None  # the directory of a v2 cgroup
+    beside: int | None = None  # a pidfd of the first process of a container whose pid namespace is to be its own
+    sibling: bool = False  # it is the child of the caller's parent: as `podd.linux.cgroup.fork_into`
+
+
+class Staged(NamedTuple):
+    """A process on its way to its program."""
+
+    pid: int
+    script: Script
+    notes: list[str]  # what the host did not allow and was done without
+    refused: list[str]  # the same, where the result that READY has in this place is negative
+    master: int  # of its terminal, owned by the caller; -1: it has none
+
+
+class Program(NamedTuple):
+    """What is to be executed, by whom."""
+
+    path: bytes
+    argv: list[bytes]
+    environment: list[bytes]  # NAME=value
+    identity: credentials.Identity
+    capabilities: int
+    terminal: Terminal | None
+
+
 def warm() -> None:
-    """Look up and cache what children need, so that every fork has it. Call once in the zygote."""
+    """Look up and cache what every attendant needs. Call once in the zygote."""
     rootfs.cgroup_views()
     credentials.warm()
+    warm_spawn()
 
 
-def fork_container(
-    sandbox: SandboxPlan, group: int | None = None, *, sibling: bool = False, beside: int | None = None
-) -> int:
-    """As os.fork(), with the child in the pid namespace that a container of this sandbox belongs in.
+def prepare(sandbox: SandboxPlan) -> None:
+    """Have the calling process be one that can start containers and execs: once, after the sandbox was made."""
+    enter_namespaces(sandbox)
+    prctl(Prctl.SET_SECUREBITS, 0)  # else the supervisor's would take its rights from what it executes
 
-    group: the directory of a v2 cgroup that the child is born in. sibling: as `podd.linux.cgroup.fork_into`.
-    beside: a pidfd of the first process of a container whose pid namespace it is to be, where each has its own.
-    Raises Conflict: that process, or the init of the pod's pid namespace, has ended.
+
+def start_container(sandbox: SandboxPlan, plan: ContainerPlan, fds: ChildFds, birth: Birth) -> Staged:
+    """Start the container's first process, which is held until the release. After `prepare`.
+
+    Raises a podd.errors kind; Conflict: whose processes it is to share has ended.
     """
-    fork = _fork(group, sibling=sibling)
+    notes: list[str] = []
+    foreign = _runs_foreign_formats()
+    with tidy() as kept:
+        own = os.open("/proc/self/ns", os.O_PATH | os.O_CLOEXEC)
+        with apart():
+            built = rootfs.build(sandbox, plan)
+            with doing(f"workingDir {plan['working_dir']}", Invalid):
+                place = built.root.directory(plan["working_dir"] or "/")
+            found = _find(built.root, place, built.terminal, plan, plan["argv"], {}, foreign, notes)
+            rootfs.seal(built.root, plan)
+            mount_namespace = os.open("mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=own)
+        needs = (mount_namespace, place, built.proc.place, *(fd for _, fd in built.proc.masks))
+        script, keep, refused = _begin(plan, fds, found, needs)
+        script.doing("namespaces of the sandbox")
+        script.call("unshare", CloneFlag.CGROUP)
+        script.call("setns", mount_namespace, CloneFlag.MNT)
+        _mount_proc(script, built.proc, max(keep) + _SPARE)
+        script.call("fchdir", place)
+        _end(script, plan, fds, found, refused)
+        pid = _spawn(script, keep, sandbox, birth)
+        return Staged(pid, script, notes, list(refused), _kept_master(found.terminal, kept))
+
+
+def start_exec(
+    sandbox: SandboxPlan,
+    plan: ContainerPlan,
+    request: ExecPlan,
+    pidfd: int,
+    fds: ChildFds,
+    birth: Birth,
+) -> Staged:
+    """Start one more process in a running container, with the same rights and no more. After `prepare`.
+
+    pidfd: the container's first process. fds.hold is usually -1; fds.stdio is None for request["tty"].
+    Raises a podd.errors kind; Conflict: that process has ended.
+    """
+    notes: list[str] = []
+    foreign = _runs_foreign_formats()
+    with tidy() as kept:
+        with apart():
+            with doing("namespaces of the container", Conflict):
+                setns(pidfd, CloneFlag.MNT)
+            root = Root.at("/")
+            terminal = _exec_terminal(root, request) if request["tty"] else None
+            with doing(f"workingDir {plan['working_dir']}", Invalid):
+                place = root.open(plan["working_dir"] or "/", os.O_PATH | os.O_DIRECTORY)
+            found = _find(root, place, terminal, plan, request["argv"], dict(request["env"]), foreign, notes)
+        script, keep, refused = _begin(plan, fds, found, (pidfd, place))
+        script.doing("namespaces of the container", Conflict)
+        joined = namespaces.flags(shared_namespaces(sandbox)) | CloneFlag.CGROUP | CloneFlag.MNT
+        script.call("setns", pidfd, joined)
+        script.call("fchdir", place)
+        _end(script, plan, fds, found, refused)
+        pid = _spawn(script, keep, sandbox, birth._replace(beside=pidfd))
+        return Staged(pid, script, notes, list(refused), _kept_master(terminal, kept))
+
+
+def _exec_terminal(root: Root, request: ExecPlan) -> Terminal:
+    with doing("terminal"):
+        terminal = open_terminal(root.open("/dev/pts", symlinks=False))
+        resize(terminal.master, *request["terminal_size"])
+        return terminal
+
+
+def _kept_master(terminal: Terminal | None, kept: set[int]) -> int:
+    if terminal is None:
+        return -1
+    kept.add(terminal.master)
+    return terminal.master
+
+
+# ---- where it is born ------------------------------------------------------------------------------------------------
+
+
+def _spawn(script: Script, keep: set[int], sandbox: SandboxPlan, birth: Birth) -> int:
+    """Start the process in the pid namespace that it belongs in."""
+    start = partial(spawn, script, keep, birth.group, sibling=birth.sibling)
     if sandbox["pid"] == "node":
-        return fork()
-    if sandbox["pid"] == "container" and beside is not None:
-        return _fork_beside(beside, fork, "container: the one whose processes it is to share has ended")
+        return start()
+    if birth.beside is not None:
+        return _start_in(birth.beside, start, "the container whose processes it is to share has ended")
     if sandbox["pid"] == "container":
-        return namespaces.fork_in_new_pid_namespace(fork)
+        return namespaces.fork_in_new_pid_namespace(start)
     pin = os.open(f"{sandbox['run_dir']}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return _fork_beside(pin, fork, "container: the init of the pod's pid namespace has ended")
+        return _start_in(pin, start, "container: the init of the pod's pid namespace has ended")
     finally:
         os.close(pin)
 
 
-def fork_exec(sandbox: SandboxPlan, pidfd: int, group: int | None = None, *, sibling: bool = False) -> int:
-    """As os.fork(), with the child in the pid namespace of the container whose first process pidfd names.
-
-    Raises Conflict: that process has ended.
-    """
-    fork = _fork(group, sibling=sibling)
-    if sandbox["pid"] == "node":
-        return fork()
-    return _fork_beside(pidfd, fork, "exec: the container is not running")
-
-
-def _fork_beside(fd: int, fork: Callable[[], int], dead: str) -> int:
+def _start_in(fd: int, start: Callable[[], int], dead: str) -> int:
     try:
-        return namespaces.fork_in_pid_namespace(fd, fork)
+        return namespaces.fork_in_pid_namespace(fd, start)
     except OSError as exc:
         if exc.errno in (errno.ESRCH, errno.ENOMEM):  # no such process; a pid namespace whose first process has ended
             raise Conflict(dead) from exc
         raise
 
 
-def _fork(group: int | None, *, sibling: bool) -> Callable[[], int]:
-    return os.fork if group is None and not sibling else partial(fork_into, group, sibling=sibling)
+# ---- what is found out beforehand ------------------------------------------------------------------------------------
 
 
-def container_child(sandbox: SandboxPlan, plan: ContainerPlan, fds: ChildFds) -> NoReturn:
-    """Become the container's first process: set everything up, report ready, wait for the release, exec."""
-    try:
-        notes: list[str] = []
-        _leave_supervisor(fds)
-        foreign = _host_settings(plan, notes)
-        _enter_sandbox(sandbox)
-        built = rootfs.build(sandbox, plan)
-        with doing(f"workingDir {plan['working_dir']}", Invalid):
-            os.fchdir(built.root.directory(plan["working_dir"] or "/"))
-        rootfs.seal(built.root, plan)
-        _run(built.root, built.terminal, plan, plan["argv"], {}, foreign, fds, notes)
-    except BaseException as exc:  # noqa: BLE001 whatever it is, the parent must hear of it
-        _fail(fds.sync, exc)
-
-
-def exec_child(sandbox: SandboxPlan, plan: ContainerPlan, request: ExecPlan, pidfd: int, fds: ChildFds) -> NoReturn:
-    """Become one more process of a running container, with the same rights and no more, and exec.
-
-    pidfd: the container's first process. fds.hold is usually -1; fds.stdio is None for request["tty"].
-    """
-    try:
-        notes: list[str] = []
-        _leave_supervisor(fds, pidfd)
-        foreign = _host_settings(plan, notes)
-        with doing("namespaces of the container", Conflict):
-            setns(pidfd, namespaces.flags(shared_namespaces(sandbox)) | CloneFlag.CGROUP | CloneFlag.MNT)
-        root = Root.at("/")
-        terminal = None
-        if request["tty"]:
-            with doing("terminal"):
-                terminal = open_terminal(root.open("/dev/pts", symlinks=False))
-                resize(terminal.master, *request["terminal_size"])
-        with doing(f"workingDir {plan['working_dir']}", Invalid):
-            os.fchdir(root.open(plan["working_dir"] or "/", os.O_PATH | os.O_DIRECTORY))
-        _run(root, terminal, plan, request["argv"], dict(request["env"]), foreign, fds, notes)
-    except BaseException as exc:  # noqa: BLE001 whatever it is, the parent must hear of it
-        _fail(fds.sync, exc)
-
-
-# ---- steps -----------------------------------------------------------------------------------------------------------
-
-
-def _leave_supervisor(fds: ChildFds, *more: int) -> None:
-    """Shed what a fork inherits: descriptors, signal handlers, the way to import, the session."""
-    stdio = fds.stdio or ()
-    close_all_but((0, 1, 2, *more, fds.sync, *stdio, *fds.cgroups, *((fds.hold,) if fds.hold >= 0 else ())))
-    credentials.guard_process()
-    gc.disable()
-    sys.meta_path.clear()  # an import from now on would read the container's files
-    sys.path.clear()
-    credentials.reset_signals()
-    os.umask(0o022)
-    os.setsid()
-    with doing("session keyring"):
-        join_new_session_keyring()
-    with doing("cgroup"):
-        for fd in fds.cgroups:
-            os.write(fd, b"0")
-
-
-def _host_settings(plan: ContainerPlan, notes: list[str]) -> bool:
-    """What is set through the host's /proc, before any of the container's files is in sight.
-
-    Returns whether the host runs foreign program formats.
-    """
-    score = plan["oom_score_adj"]
-    if score is not None:
-        with doing(f"oom_score_adj {score}", Invalid), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-            try:
-                file.write(b"%d" % score)
-            except PermissionError:
-                notes.append(f"oom_score_adj {score}: not permitted here")
+def _runs_foreign_formats() -> bool:
+    """Whether the host runs programs that it has no format of its own for."""
     return os.access("/proc/sys/fs/binfmt_misc/register", os.F_OK)
 
 
-def _enter_sandbox(sandbox: SandboxPlan) -> None:
-    with doing("namespaces of the sandbox"):
-        for name in shared_namespaces(sandbox):
-            namespaces.join(name, f"{sandbox['run_dir']}/ns/{name}")
-        unshare(CloneFlag.CGROUP)
-
-
-def _run(
+def _find(
     root: Root,
+    place: int,
     terminal: Terminal | None,
     plan: ContainerPlan,
     argv: list[str],
     more_env: Mapping[str, str],
     foreign: bool,
-    fds: ChildFds,
     notes: list[str],
-) -> NoReturn:
-    """The part that the first and every further process have in common: who it is, what it runs, when."""
+) -> Program:
+    """Who it is and what it runs, as the container's own files have it. place: its working directory."""
+    os.fchdir(place)
+    if os.getcwd()[:1] != "/":  # "(unreachable)": not below the root
+        raise Invalid(f"workingDir {plan['working_dir']}: outside the container's root")
     identity = credentials.resolve_identity(root, plan)
-    credentials.limit_resources(plan, notes)
-    with doing("stdio"):
-        _set_stdio(terminal.slave if terminal else None, fds, identity.uid)
+    mask = credentials.held(plan, notes)
     environment = _environment(plan, more_env, identity.home, tty=terminal is not None)
-    search = environment["PATH"]
     encoded_argv, encoded_env = _encoded(argv, environment)
-    path = ""
-
-    def prepare() -> None:
-        nonlocal path
-        if os.getcwd()[:1] != "/":  # "(unreachable)": not below the root
-            raise Invalid(f"workingDir {plan['working_dir']}: outside the container's root")
-        path = program.find(argv[0] if argv else "", search)
+    with credentials.as_user(identity, mask):
+        path = program.find(argv[0] if argv else "", environment["PATH"])
         program.check(path, foreign=foreign)
-
-    credentials.assume(identity, plan, notes, prepare)
-    _report_ready(fds.sync, terminal, notes)
-    close_all_but((0, 1, 2, fds.sync, *((fds.hold,) if fds.hold >= 0 else ())))
-    for fd in (fds.sync, fds.hold) if fds.hold >= 0 else (fds.sync,):
-        os.set_inheritable(fd, False)
-    if fds.hold >= 0 and os.read(fds.hold, 2) != b"go":
-        os._exit(EXIT_FAILED)
-    os.write(fds.sync, b'{"released_ns": %d}' % time.monotonic_ns())
-    with doing(f'command "{argv[0]}"', program.NotRunnable):
-        os.execve(path, encoded_argv, encoded_env)
-
-
-def _set_stdio(slave: int | None, fds: ChildFds, uid: int) -> None:
-    """Descriptors 0 to 2; pipes and the terminal go to the container's user, so that he can open /dev/stdout.
-
-    Nothing that has a name on the host changes its owner: not a FIFO, and not the host's /dev/null.
-    """
-    if slave is not None:
-        ioctl(slave, TIOCSCTTY, 0)
-        os.fchown(slave, uid, -1)
-    source = (slave, slave, slave) if slave is not None else fds.stdio
-    if source is None:
-        raise Invalid("stdio: neither descriptors nor a terminal")
-    for number, fd in enumerate(source):
-        if filesystem_magic(fd) in NAMELESS:
-            os.fchown(fd, uid, -1)
-        os.dup2(fd, number)
+    return Program(os.fsencode(path), encoded_argv, encoded_env, identity, mask, terminal)
 
 
 def _environment(plan: ContainerPlan, more: Mapping[str, str], home: str, *, tty: bool) -> dict[str, str]:
@@ -268,7 +261,7 @@ def _environment(plan: ContainerPlan, more: Mapping[str, str], home: str, *, tty
     return environment
 
 
-def _encoded(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[list[bytes], dict[bytes, bytes]]:
+def _encoded(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[list[bytes], list[bytes]]:
     """As the kernel takes them. Raises Invalid: it cannot take them, which is better known before the release."""
     try:
         arguments = [os.fsencode(argument) for argument in argv]
@@ -281,20 +274,105 @@ def _encoded(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[list[
     for argument in arguments:
         if b"\0" in argument:
             raise Invalid(f"argument {argument!r}: it holds a NUL")
-    return arguments, variables
+    return arguments, [name + b"=" + value for name, value in variables.items()]
 
 
-def _report_ready(sync: int, terminal: Terminal | None, notes: list[str]) -> None:
-    message = json.dumps({"ready": True, "notes": notes}).encode() if notes else b'{"ready": true, "notes": []}'
-    if terminal is None:
-        os.write(sync, message)
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=os.dup(sync)) as channel:
-        channel.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", terminal.master))])
+# ---- what the process does itself ------------------------------------------------------------------------------------
+
+_SPARE = 32
+"""Descriptors that the process opens itself; those that the script calls by name come after as many."""
 
 
-def _fail(sync: int, exc: BaseException) -> NoReturn:
-    try:
-        os.write(sync, json.dumps(as_message(exc)).encode())
-    finally:
-        os._exit(EXIT_CANNOT_RUN if isinstance(exc, program.NotRunnable | Denied) else EXIT_FAILED)
+def _begin(
+    plan: ContainerPlan, fds: ChildFds, found: Program, needs: Sequence[int]
+) -> tuple[Script, set[int], dict[str, Result]]:
+    """A script that sheds what is the supervisor's; the descriptors that it keeps; what the host may refuse."""
+    stdio = (found.terminal.slave,) if found.terminal else fds.stdio or ()
+    keep = {fds.sync, *stdio, *fds.cgroups, *needs, *((fds.hold,) if fds.hold >= 0 else ())}
+    script, refused = Script(fds.sync), {}
+    script.doing("supervisor")
+    credentials.guard(script)
+    _close_all_but(script, {0, 1, 2, *keep})
+    credentials.default_signals(script)
+    script.call("umask", 0o022)
+    script.call("setsid")
+    script.doing("session keyring")
+    script.call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, 0)
+    script.doing("cgroup")
+    for fd in fds.cgroups:
+        script.call("write", fd, b"0", 1)
+    if (score := plan["oom_score_adj"]) is not None:  # through the host's /proc, which is still in sight
+        script.doing(f"oom_score_adj {score}", Invalid)
+        file = script.call("openat", _AT_FDCWD, b"/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        text = b"%d" % score
+        refused[f"oom_score_adj {score}: not permitted here"] = script.call("write", file, text, len(text), least=ANY)
+    return script, keep, refused
+
+
+def _mount_proc(script: Script, proc: Proc, spare: int) -> None:
+    """Mount /proc, which shows the pid namespace of who does it. spare: two numbers of descriptors that are free."""
+    new, mount = spare, spare + 1
+    script.doing("/proc")
+    script.call("dup3", script.call("fsopen", b"proc", 1), new, os.O_CLOEXEC)
+    script.call("fsconfig", new, FsConfigCommand.SET_STRING, b"source", b"proc", 0)
+    script.call("fsconfig", new, FsConfigCommand.CREATE, 0, 0, 0)
+    script.call("dup3", script.call("fsmount", new, 1, NO_EXEC), mount, os.O_CLOEXEC)
+    script.call("move_mount", mount, b"", proc.place, b"", _BY_FDS)
+    script.doing("masked and read-only paths")
+    sealed = mount_attributes(MountAttr.RDONLY)
+    for path in map(os.fsencode, proc.read_only):
+        script.call("dup3", script.call("open_tree", mount, path, _COPY_TREE), new, os.O_CLOEXEC)
+        script.call("mount_setattr", new, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, sealed, len(sealed))
+        script.call("move_mount", new, b"", mount, path, _FROM_FD)
+    for name, mask in proc.masks:
+        script.call("move_mount", mask, b"", mount, os.fsencode(name), _FROM_FD)
+
+
+def _end(script: Script, plan: ContainerPlan, fds: ChildFds, found: Program, refused: dict[str, Result]) -> None:
+    """The part that the first and every further process have in common: who it is, what it runs, when."""
+    _set_stdio(script, fds, found)
+    refused |= credentials.limit_resources(script, plan)
+    _close_all_but(script, {0, 1, 2, fds.sync, *((fds.hold,) if fds.hold >= 0 else ())})
+    credentials.assume(script, found.identity, plan, found.capabilities)
+    script.doing("release")
+    script.call("write", fds.sync, [_word(READY), *refused.values()], 8 + 8 * len(refused))
+    script.call("close_range", 3, _LAST_FD, _CLOSE_RANGE_CLOEXEC)
+    if fds.hold >= 0:
+        script.call("read", fds.hold, bytes(2), 2, least=2)
+    released = [0, 0, _word(RELEASED)]
+    script.call("clock_gettime", _CLOCK_MONOTONIC, released)
+    script.call("write", fds.sync, released, 24)
+    script.call("execve", found.path, [*found.argv, 0], [*found.environment, 0], status=EXIT_CANNOT_RUN)
+
+
+def _word(tag: bytes) -> int:
+    return int.from_bytes(tag, sys.byteorder)
+
+
+def _close_all_but(script: Script, keep: set[int]) -> None:
+    first = 0
+    for fd in sorted(keep):
+        if fd > first:
+            script.call("close_range", first, fd - 1, 0)
+        first = fd + 1
+    script.call("close_range", first, _LAST_FD, 0)
+
+
+def _set_stdio(script: Script, fds: ChildFds, found: Program) -> None:
+    """Descriptors 0 to 2; pipes and the terminal go to the container's user, so that he can open /dev/stdout.
+
+    Nothing that has a name on the host changes its owner: not a FIFO, and not the host's /dev/null.
+    """
+    script.doing("stdio")
+    source = fds.stdio
+    if found.terminal is not None:
+        slave = found.terminal.slave
+        source = (slave, slave, slave)
+        script.call("ioctl", slave, TIOCSCTTY, 0)
+        script.call("fchown", slave, found.identity.uid, -1)
+    if source is None:
+        raise Invalid("stdio: neither descriptors nor a terminal")
+    for number, fd in enumerate(source):
+        if filesystem_magic(fd) in NAMELESS:
+            script.call("fchown", fd, found.identity.uid, -1)
+        script.call("dup3", fd, number, 0)

@@ -35,9 +35,7 @@ def fork_into(group: int | None, *, sibling: bool = False) -> int:
     group has controllers enabled for its children, EOPNOTSUPP it is in the state "domain invalid", ENOENT or ENODEV it
     is gone.
     """
-    flags = (_CLONE_INTO_CGROUP if group is not None else 0) | (_CLONE_PARENT if sibling else 0)
-    exit_signal = 0 if sibling else signal.SIGCHLD  # a sibling has the caller's
-    args = _CLONE_ARGS.pack(flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, group or 0)
+    args = clone_arguments(group, sibling=sibling)
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = int(_libc.syscall(_SYS_CLONE3, args, len(args)))
     if pid == 0:
@@ -45,7 +43,19 @@ def fork_into(group: int | None, *, sibling: bool = False) -> int:
         return 0
     err = ctypes.get_errno()
     ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return checked(pid if pid >= 0 else -err)
+
+
+def clone_arguments(group: int | None, flags: int = 0, *, sibling: bool) -> bytes:
+    """struct clone_args for a child as `fork_into` has it."""
+    flags |= (_CLONE_INTO_CGROUP if group is not None else 0) | (_CLONE_PARENT if sibling else 0)
+    exit_signal = 0 if sibling else signal.SIGCHLD  # a sibling has the caller's
+    return _CLONE_ARGS.pack(flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, group or 0)
+
+
+def checked(pid: int) -> int:
+    """The pid that clone3(2) gave, or the OSError of the negative errno."""
     if pid < 0:
-        hint = " (needs Linux 5.7)" if err in (errno.ENOSYS, errno.E2BIG) else ""
-        raise OSError(err, f"clone3: {os.strerror(err)}{hint}")
+        hint = " (needs Linux 5.7)" if -pid in (errno.ENOSYS, errno.E2BIG) else ""
+        raise OSError(-pid, f"clone3: {os.strerror(-pid)}{hint}")
     return pid

@@ -1,0 +1,192 @@
+"""A list of system calls, written down before the process exists that makes them.
+
+What a process does between its birth and its program is a list of system calls: enter this, become that, execute. A
+forked interpreter that walks through it copies megabytes of its parent, page by page, because it counts references as
+it goes, and has its parent's secrets in its memory while it is inside the container. So the list is made beforehand by
+the parent, where everything can be looked up and judged, and `podd.linux.spawn` has it executed by a process that is
+nothing but the list.
+
+    script = Script(sync)
+    script.doing("session")
+    script.call("setsid")
+    script.call("execve", program, [program, b"-v", 0], [0])
+
+An argument is a number; bytes, of which the call gets the address (a NUL follows them); a list of such, of which it
+gets the address of as many 64-bit words; or the Result of an earlier call, in one place only. The same object is in the
+same place wherever it is an argument, so that one call may write to it and another read it. A call that returns less
+than `least` ends the process with `status`, and a Failure is written to the descriptor that the script was made with.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from podd.errors import PoddError, Unavailable
+from podd.linux.elf import DATA
+
+# Source: asm/unistd_64.h and asm-generic/unistd.h; calls younger than the split have one number everywhere.
+_YOUNG = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "close_range": 436,
+    "mount_setattr": 442,
+}
+_X86_64 = {
+    "read": 0,
+    "write": 1,
+    "rt_sigaction": 13,
+    "rt_sigprocmask": 14,
+    "ioctl": 16,
+    "execve": 59,
+    "fchdir": 81,
+    "fchown": 93,
+    "umask": 95,
+    "setsid": 112,
+    "setgroups": 116,
+    "setresuid": 117,
+    "setresgid": 119,
+    "capset": 126,
+    "prctl": 157,
+    "clock_gettime": 228,
+    "keyctl": 250,
+    "openat": 257,
+    "unshare": 272,
+    "dup3": 292,
+    "prlimit64": 302,
+    "setns": 308,
+}
+_GENERIC = {
+    "dup3": 24,
+    "ioctl": 29,
+    "fchdir": 50,
+    "fchown": 55,
+    "openat": 56,
+    "read": 63,
+    "write": 64,
+    "capset": 91,
+    "unshare": 97,
+    "clock_gettime": 113,
+    "rt_sigaction": 134,
+    "rt_sigprocmask": 135,
+    "setresuid": 147,
+    "setresgid": 149,
+    "setsid": 157,
+    "setgroups": 159,
+    "umask": 166,
+    "prctl": 167,
+    "keyctl": 219,
+    "execve": 221,
+    "prlimit64": 261,
+    "setns": 268,
+}
+NUMBERS = _YOUNG | (_X86_64 if os.uname().machine == "x86_64" else _GENERIC)
+
+HEADER = struct.Struct("=qQ")  # where a Failure is written to; a place for results that nobody wants
+STEP = struct.Struct("=q6QqqQ")  # number, arguments, least, status, the address of the place for the result
+FAILURE = struct.Struct("=Qq")  # the address of the step in the program, the negative errno
+ANY = -(2**63)
+"""The least result of a call that may fail."""
+
+_WORD = struct.Struct("=Q")
+WORD = _WORD.size
+_MASK = 2**64 - 1
+
+
+class Result(NamedTuple):
+    """What a call of the script will return."""
+
+    step: int
+
+
+Argument: TypeAlias = int | bytes | Result | Sequence[int | bytes | Result]
+
+
+class _Step(NamedTuple):
+    number: int
+    arguments: tuple[Argument, ...]
+    least: int
+    status: int
+    subject: tuple[str, str, type[PoddError]]  # what was being done, by which call, and what it is when it fails
+
+
+class Script:
+    """To be written from beginning to end, then assembled for one address."""
+
+    def __init__(self, sync: int) -> None:
+        self._sync = sync
+        self._steps: list[_Step] = []
+        self._subject: tuple[str, type[PoddError]] = ("", Unavailable)
+
+    def doing(self, subject: str, kind: type[PoddError] = Unavailable) -> None:
+        """What the calls from here on are for, as errors name it; kind: as `podd.shim.failure.doing`."""
+        self._subject = (subject, kind)
+
+    def call(
+        self,
+        name: str,
+        *arguments: Argument,
+        least: int = 0,
+        status: int = 127,
+    ) -> Result:
+        subject, kind = self._subject
+        self._steps.append(_Step(NUMBERS[name], arguments, least, status, (subject, name, kind)))
+        return Result(len(self._steps) - 1)
+
+    def assemble(self, base: int) -> bytes:
+        """The script as it lies in memory at the address base."""
+        return _Image(base, self._sync, self._steps).content()
+
+    def failed(self, failure: bytes) -> tuple[str, OSError, type[PoddError]]:
+        """What was being done, what the kernel said to it, and what it is when it is no matter of privilege."""
+        address, error = FAILURE.unpack(failure)
+        subject, name, kind = self._steps[(address - DATA - HEADER.size) // STEP.size].subject
+        return subject, OSError(-error, f"{name}: {os.strerror(-error)}"), kind
+
+
+class _Image:
+    """Steps first, then what their arguments point to."""
+
+    def __init__(self, base: int, sync: int, steps: list[_Step]) -> None:
+        self._base = base
+        self._sync = sync
+        self._steps = steps
+        self._bytes = bytearray(HEADER.size + STEP.size * len(steps))
+        self._blocks: dict[int, int] = {}  # the address of what is pointed to, by its identity
+
+    def content(self) -> bytes:
+        HEADER.pack_into(self._bytes, 0, self._sync, 0)
+        for number, step in enumerate(self._steps):
+            at = self._offset(number)
+            words = [self._word(value, self._base + at + WORD * n) for n, value in enumerate(step.arguments, 1)]
+            words.extend([0] * (6 - len(words)))
+            STEP.pack_into(self._bytes, at, step.number, *words, step.least, step.status, self._base + WORD)
+        return bytes(self._bytes)
+
+    def _offset(self, step: int) -> int:
+        return HEADER.size + STEP.size * step
+
+    def _word(self, value: Argument, place: int) -> int:
+        """What stands for value at the address place."""
+        if isinstance(value, int):
+            return int(value) & _MASK
+        if isinstance(value, Result):
+            _WORD.pack_into(self._bytes, self._offset(value.step + 1) - WORD, place)
+            return 0
+        if id(value) in self._blocks:
+            return self._blocks[id(value)]
+        start = len(self._bytes)
+        self._blocks[id(value)] = self._base + start
+        if isinstance(value, bytes):
+            self._bytes += value.ljust(len(value) // WORD * WORD + WORD, b"\0")
+        else:
+            self._bytes += bytes(WORD * len(value))
+            for n, inner in enumerate(value):
+                word = self._word(inner, self._base + start + WORD * n)
+                _WORD.pack_into(self._bytes, start + WORD * n, word)
+        return self._base + start
