@@ -94,15 +94,6 @@ def test_bad_yaml_is_refused_with_its_place(podd: Podd, text: str, where: str) -
     assert podd.pods() == []
 
 
-def test_apply_twice_changes_nothing_and_a_change_is_refused(podd: Podd) -> None:
-    podd.apply(manifest("p", sleeper("a")))
-    pids = podd.pids("p")
-    assert podd.apply(manifest("p", sleeper("a"))) == "pod/p unchanged: Running\n"
-    out = podd.apply(manifest("p", sleeper("a"), terminationGracePeriodSeconds=1), status=1)
-    assert "podd-cli delete pod p" in out
-    assert podd.pids("p") == pids
-
-
 def test_a_tight_processor_limit_binds_the_program_and_not_its_start(podd: Podd) -> None:
     tight = {"resources": {"limits": {"cpu": "10m"}}}
     podd.apply(manifest("p", sleeper("a", **tight), sleeper("b", **tight)))
