@@ -144,7 +144,7 @@ class World:
         failure = BOOM if fail else None
         match action:
             case ev.PrepareVolumes():
-                self.volumes = not fail
+                self.volumes = self.volumes or not fail  # what was there before is not undone
                 self.feed(ev.VolumesPrepared(failure=failure))
             case ev.RemoveVolumes():
                 self.volumes = fail

@@ -51,6 +51,21 @@ def test_members_are_let_go_together_and_only_when_all_are_held() -> None:
     assert world.state.conditions["Ready"].status
 
 
+def test_the_volumes_of_a_new_sandbox_are_prepared_again() -> None:
+    """The host may have been restarted meanwhile; and what is there stays there, whatever comes of it."""
+    world = started("a")
+    world.lose_sandbox()
+    world.do(world.pending[0])
+    (prepare,) = world.pending
+    assert isinstance(prepare, ev.PrepareVolumes)
+    world.do(prepare, fail=True)
+    world.settle()
+    assert (world.running, status.status(world.state, str).reason) == ([], "FailedMount")
+    world.feed(ev.DeleteAsked())
+    world.settle()
+    assert (world.forgotten, world.volumes) == (True, False)
+
+
 def test_a_pod_without_volumes_does_not_wait_for_any() -> None:
     world = World.of(volumes=())
     assert [type(action) for action in world.pending] == [ev.CreateSandbox]
@@ -378,6 +393,16 @@ def test_nothing_is_asked_of_a_sandbox_that_goes_in_the_same_step() -> None:
     recovered.feed(ev.StopAsked())
     recovered.settle()
     assert not recovered.sandboxes
+
+
+def test_what_cannot_be_taken_up_again_can_be_deleted_without_grace() -> None:
+    world = started("a")
+    world.restart_podd()
+    world.feed(ev.DeleteAsked())
+    assert [type(action) for action in world.pending] == [ev.RecoverSandbox]
+    world.feed(ev.DeleteAsked(grace_s=0))
+    world.settle()
+    assert world.forgotten
 
 
 def test_removing_volumes_again_waits_for_the_answer() -> None:

@@ -50,11 +50,11 @@ def _absorb_volumes(state: PodState, report: ev.Report, now_ns: int) -> Steps:
         case ev.VolumesPrepared(failure=None):
             return replace(state, volumes="ready"), []
         case ev.VolumesPrepared(failure=ev.Failure() as failure):
-            return _start_failed(replace(state, volumes="absent"), "", "FailedMount", failure, now_ns)
+            return _start_failed(replace(state, volumes="stale"), "", "FailedMount", failure, now_ns)
         case ev.VolumesRemoved(failure=failure):
             if failure is None:
                 return replace(state, volumes="absent"), []
-            kept = replace(state, volumes="ready", volumes_retry_at_ns=now_ns + RETRY_S * SECOND)
+            kept = replace(state, volumes="stale", volumes_retry_at_ns=now_ns + RETRY_S * SECOND)
             return kept, warn("FailedUnmount", failure)
         case _:
             raise AssertionError(report)
@@ -131,7 +131,8 @@ def _without_sandbox(state: PodState, now_ns: int) -> PodState:
             case _:
                 kept = None
         members[name] = replace(member, instance=kept, begun=0, passed=False)
-    return replace(state, sandbox=None, members=members, released=False, freezer="thawed")
+    stale = "stale" if state.volumes == "ready" else state.volumes
+    return replace(state, sandbox=None, members=members, released=False, freezer="thawed", volumes=stale)
 
 
 def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:

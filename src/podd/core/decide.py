@@ -54,7 +54,9 @@ def decide(state: PodState, now_ns: int) -> Steps:
     if isinstance(box, sandbox.NotReady):
         return destroy(state)
     if state.recovering:
-        return state, []
+        if state.goal.want != "delete" or state.goal.grace_s > 0:
+            return state, []
+        return destroy(replace(state, recovering=False))  # whatever its driver would say of it
     if state.goal.want == "run":
         return _run(state, now_ns)
     return ending.end(state, now_ns) if state.sandbox is not None else _ended(state, now_ns)
@@ -107,9 +109,9 @@ def _begin(state: PodState, now_ns: int) -> Steps:
     """No sandbox yet, or no longer."""
     if now_ns < begin_due(state):
         return state, []
-    if state.volumes == "absent" and not state.pod.spec.volumes:
+    if state.volumes in ("absent", "stale") and not state.pod.spec.volumes:
         state = replace(state, volumes="ready", start_began_ns=now_ns)
-    if state.volumes == "absent":
+    if state.volumes in ("absent", "stale"):
         return replace(state, volumes="preparing", start_began_ns=now_ns), [ev.PrepareVolumes()]
     if state.volumes != "ready":
         return state, []
@@ -218,7 +220,7 @@ def _ended(state: PodState, now_ns: int) -> Steps:
         return _run(afresh(state), now_ns)
     if state.goal.want != "delete" or state.volumes in ("removing", "preparing") or now_ns < state.volumes_retry_at_ns:
         return state, []
-    if state.volumes == "ready":
+    if state.volumes in ("ready", "stale"):
         return replace(state, volumes="removing"), [ev.RemoveVolumes()]
     return state, [ev.Forget()]
 

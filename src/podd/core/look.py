@@ -185,7 +185,7 @@ def next_wake(state: PodState) -> int | None:
 
 def _ending_times(state: PodState) -> Iterator[int]:
     if state.sandbox is None:
-        if state.volumes == "ready" and state.volumes_retry_at_ns:
+        if state.volumes in ("ready", "stale") and state.volumes_retry_at_ns:
             yield state.volumes_retry_at_ns
         return
     if state.goal.kill_at_ns is not None and state.freezer == "thawed":
@@ -199,7 +199,7 @@ def _running_times(state: PodState) -> Iterator[int]:
         yield deadline
     if state.freezer != "thawed":
         return
-    if state.sandbox is None and state.volumes in ("absent", "ready"):
+    if state.sandbox is None and state.volumes not in ("preparing", "removing"):
         yield begin_due(state)
     if isinstance(state.sandbox, sandbox.Ready):
         yield from (due_ns(state.members[name]) for name in at_work(state) if comes_back(state, name))

@@ -87,6 +87,8 @@ class PodState(Value):
     """released: the regular members of this sandbox have been let go; what starts now starts by itself.
 
     recovering: podd was restarted, and the driver has yet to say what it finds of the sandbox.
+    volumes "stale": they were there for another sandbox, or in part. Before the next they are prepared again, since the
+    host may have been restarted meanwhile, and what is in memory gone.
     """
 
     uid: PodUid
@@ -94,7 +96,7 @@ class PodState(Value):
     driver: str
     created_at_ns: int
     goal: Goal = Goal()
-    volumes: Literal["absent", "preparing", "ready", "removing"] = "absent"
+    volumes: Literal["absent", "preparing", "ready", "stale", "removing"] = "absent"
     volumes_retry_at_ns: int = 0  # not before this is another try to remove them
     sandbox: sandbox.Sandbox | None = None
     sandboxes: int = 0  # begun so far
