@@ -18,7 +18,7 @@ from podd.testing.contract import DriverContract, until_gone
 class TestSetns(DriverContract):
     @pytest.fixture(autouse=True)
     def nothing_blocks_the_event_loop(self) -> Iterator[None]:
-        with blockbuster_ctx("podd_setns"):
+        with blockbuster_ctx(["podd_setns", "podd.supervision"]):
             yield
 
     @pytest.fixture

@@ -19,11 +19,11 @@ from podd.driver.contract import Handle
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Conflict, Denied, Invalid, NotFound, PoddError, Unavailable, Unsupported
 from podd.model.ids import ContainerId, SandboxId
+from podd.supervision import host
+from podd.supervision.handles import VERSION
 from podd.testing.contract import until_gone
 from podd.testing.lab import IGNORES_TERM, Lab, exits, together
-from podd_setns import host
 from podd_setns.driver import SetnsDriver
-from podd_setns.handles import VERSION
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
@@ -165,7 +165,7 @@ async def test_a_sandbox_is_not_made_from_two_configs(lab: Lab) -> None:
 
 
 async def test_a_shim_that_hangs_is_killed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podd_setns.sandboxes.SHUTDOWN_S", 0.1)
+    monkeypatch.setattr("podd.supervision.sandboxes.SHUTDOWN_S", 0.1)
     made = await lab.sandbox()
     await lab.started(made.handle, IGNORES_TERM)
     os.kill(made.handle.state["pid"], signal.SIGSTOP)

@@ -12,7 +12,7 @@ import pytest
 
 from podd.errors import Conflict, Internal
 from podd.shim.wire import Connection, encode
-from podd_setns.peer import ConnectionLost, Peer
+from podd.supervision.peer import ConnectionLost, Peer
 
 pytestmark = pytest.mark.anyio
 

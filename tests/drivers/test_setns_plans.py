@@ -16,8 +16,8 @@ from podd.driver.hookspecs import DriverPaths
 from podd.errors import Invalid, Unsupported
 from podd.linux import capabilities
 from podd.model.ids import ContainerId, PodUid, SandboxId
-from podd_setns import plans
-from podd_setns.config import Section, parse
+from podd.supervision import plans
+from podd.supervision.section import Section, parse
 
 PLACES = plans.Places.of(DriverPaths(run_dir="/run/podd", state_dir="/var/lib/podd", log_dir="/var/log/podd"), "podd")
 SANDBOX = SandboxConfig(
@@ -58,13 +58,13 @@ SECTIONS: dict[str, tuple[Mapping[str, Any], str]] = {
 @pytest.mark.parametrize(("section", "words"), SECTIONS.values(), ids=SECTIONS)
 def test_a_section_that_is_wrong_is_refused_by_its_key(section: Mapping[str, Any], words: str) -> None:
     with pytest.raises(Invalid) as refused:
-        parse("setns", section)
+        parse("setns", section, Section)
     assert words in str(refused.value)
 
 
 def test_a_section() -> None:
-    assert parse("setns", {}) == Section()
-    section = parse("setns", {"cgroup_parent": "my.slice/podd", "log_max_bytes": 4096, "log_max_files": 2})
+    assert parse("setns", {}, Section) == Section()
+    section = parse("setns", {"cgroup_parent": "my.slice/podd", "log_max_bytes": 4096, "log_max_files": 2}, Section)
     plan = plans.container_plan(CONTAINER, section)
     assert (plan["log_max_bytes"], plan["log_max_files"]) == (4096, 2)
 

@@ -1,57 +1,20 @@
-"""The setns driver: sandboxes and containers made by shims of podd's own, with no container runtime."""
+"""The setns driver: containers are made by their shim itself, with no container runtime."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
-import anyio
-import structlog
-from anyio.abc import TaskGroup
-
-from podd.driver.contract import (
-    Capabilities,
-    CgroupNode,
-    ContainerConfig,
-    ContainerCreated,
-    ContainerStarted,
-    ContainerStatus,
-    ExecRequest,
-    Exit,
-    Handle,
-    Health,
-    Limits,
-    NamespaceRow,
-    Owned,
-    SandboxConfig,
-    SandboxCreated,
-    SandboxStatus,
-    SandboxUsage,
-)
+from podd.driver.contract import Capabilities, ContainerConfig
 from podd.driver.hookspecs import DriverPaths
-from podd.errors import Internal, NotFound, PoddError, Unavailable
-from podd.linux.process import boot_id
-from podd.model.ids import SandboxId
-from podd.shim.plan import ExecPlan, SandboxReport
-from podd_setns import handles, host, inspect, plans
-from podd_setns.config import parse
+from podd.shim.plan import ContainerPlan
+from podd.supervision.driver import ShimDriver
+from podd.supervision.section import Section, parse
 from podd_setns.filters import Filters
-from podd_setns.link import Link
-from podd_setns.sandboxes import Sandboxes
-from podd_setns.zygote import Zygote
-
-log = structlog.get_logger(__name__)
 
 
-class SetnsDriver:
-    """See podd.driver.contract.Driver.
-
-    A verb that is cancelled has been handed to the shim whole and is carried out: what it made keeps its id, is found
-    by that id, and is undone by destroy_*. Its answer is discarded when it comes, descriptors closed.
-    """
+class SetnsDriver(ShimDriver):
+    """See podd.driver.contract.Driver."""
 
     capabilities = Capabilities(
         held_start=True,
@@ -70,261 +33,13 @@ class SetnsDriver:
     )
 
     def __init__(self, name: str, section: Mapping[str, Any], paths: DriverPaths) -> None:
-        self.name = name
-        self._section = parse(name, section)
-        self._paths = paths
+        super().__init__(name, parse(name, section, Section), paths)
         self._filters = Filters()
-        self._host: host.Host | None = None
-        self._sandboxes: Sandboxes | None = None
-        self._unusable: PoddError | None = None
 
-    # ---- the driver itself -------------------------------------------------------------------------------------------
+    async def _warm(self) -> None:
+        await self._filters.warm()
 
-    async def __aenter__(self) -> Self:
-        self._tasks: TaskGroup = await anyio.create_task_group().__aenter__()
-        try:
-            await self._prepare()
-        except PoddError as exc:  # probe tells; every verb refuses
-            self._unusable = exc
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
-
-    async def _prepare(self) -> None:
-        here = await anyio.to_thread.run_sync(host.prepare, self._section, self._paths)
-        zygote = Zygote(self._tasks, here.place_supervisors)
-        await zygote.start()
-        self._host, self._sandboxes = here, Sandboxes(here, zygote, self._tasks)
-        self._tasks.start_soon(self._filters.warm)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Leave every sandbox running."""
-        self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(None, None, None)
-
-    async def probe(self) -> Health:
-        return await anyio.to_thread.run_sync(host.probe, self._unusable)
-
-    async def owned(self) -> Sequence[Owned]:
-        found = await anyio.to_thread.run_sync(self._here.owned, self.name)
-        begun = self._in_hand.ids() - {one.sandbox_id for one in found}
-        return [*found, *(Owned(sandbox_id=SandboxId(one), handle=None) for one in sorted(begun))]
-
-    @property
-    def _here(self) -> host.Host:
-        if self._host is None:
-            raise self._unusable or Internal(f"drivers.{self.name}: used before it was entered")
-        return self._host
-
-    # ---- sandboxes ---------------------------------------------------------------------------------------------------
-
-    async def create_sandbox(self, config: SandboxConfig) -> SandboxCreated:
-        handles.check_id(config.id)
-        report = await self._in_hand.create(plans.sandbox_plan(config, self._here.places))
-        state = handles.SandboxState(
-            run_dir=self._here.places.sandbox_dir(config.id),
-            cgroup=report["cgroup"],
-            pid=report["shim_pid"],
-            starttime_ticks=report["starttime_ticks"],
-            boot_id=report["boot_id"],
-            net=config.namespaces.net if config.namespaces.net == "node" else "pod",
-        )
-        return SandboxCreated(
-            handle=handles.make(self.name, config.id, state),
-            observed=plans.observed(report["namespaces"], report["cgroup"], report["limits"]),
-            cgroup=report["cgroup"],
-        )
-
-    async def recover(
-        self,
-        sandbox: Handle,
-        containers: Sequence[Handle],  # noqa: ARG002 the shim knows its own
-    ) -> SandboxStatus:
-        link = await self._in_hand.link(sandbox.id, handles.sandbox_state(sandbox))
-        if link.lost.is_set():
-            raise NotFound(f"sandbox {sandbox.id}: {link.why}")
-        return await self.sandbox_status(sandbox)
-
-    async def sandbox_status(self, sandbox: Handle) -> SandboxStatus:
-        link = await self._live_link(sandbox.id)
-        if link is None:
-            if await anyio.to_thread.run_sync(self._here.remains, sandbox.id):
-                return SandboxStatus(id=SandboxId(sandbox.id), state="notready")
-            raise NotFound(f"sandbox {sandbox.id}: it does not exist")
-        answer, _ = await link.call("status", {})
-        report: SandboxReport = answer["sandbox"]
-        paused = await anyio.to_thread.run_sync(self._here.group(sandbox.id).frozen)
-        return SandboxStatus(
-            id=SandboxId(sandbox.id),
-            state="ready",
-            paused=paused,
-            observed=plans.observed(report["namespaces"], report["cgroup"], report["limits"]),
-        )
-
-    async def wait_sandbox(self, sandbox: Handle) -> str:
-        link = await self._in_hand.link(sandbox.id)
-        await link.lost.wait()
-        if link.let_go:
-            raise Unavailable(f"sandbox {sandbox.id}: {link.why}")
-        return link.why
-
-    async def destroy_sandbox(self, sandbox_id: SandboxId) -> None:
-        await self._in_hand.destroy(handles.check_id(sandbox_id))
-
-    async def _live_link(self, sandbox_id: str) -> Link | None:
-        """None: it has no shim, or has lost it."""
-        try:
-            link = await self._in_hand.link(sandbox_id)
-        except NotFound:
-            return None
-        return None if link.lost.is_set() else link
-
-    @property
-    def _in_hand(self) -> Sandboxes:
-        if self._sandboxes is None:
-            raise self._unusable or Internal(f"drivers.{self.name}: used before it was entered")
-        return self._sandboxes
-
-    # ---- containers --------------------------------------------------------------------------------------------------
-
-    async def create_container(self, sandbox: Handle, config: ContainerConfig) -> ContainerCreated:
-        handles.check_id(config.id)
-        plan = plans.container_plan(config, self._section)
+    async def _complete(self, plan: ContainerPlan, config: ContainerConfig) -> ContainerPlan:
         if not config.security.privileged:
             plan["seccomp_bpf"] = await self._filters.program(config.security.seccomp, plan["capabilities"])
-        report = await self._in_hand.ask(sandbox.id, "create_container", {"container": plan})
-        (await self._in_hand.link(sandbox.id)).expect_exit(config.id)
-        for note in report["notes"]:
-            log.warning("container.limited", container=config.id, name=config.name, note=note)
-        state = handles.ContainerState(
-            sandbox=sandbox.id,
-            name=config.name,
-            pid=report["pid"],
-            starttime_ticks=report["starttime_ticks"],
-            boot_id=boot_id(),
-        )
-        return ContainerCreated(
-            handle=handles.make(self.name, config.id, state),
-            observed=plans.observed(report["namespaces"], report["cgroup"], report["limits"]),
-        )
-
-    async def start_containers(self, containers: Sequence[Handle]) -> Sequence[ContainerStarted]:
-        if not containers:
-            return []
-        ids = [container.id for container in containers]
-        answer = await self._in_hand.ask(_sandbox_of(containers), "start", {"containers": ids})
-        return [
-            ContainerStarted(
-                id=report["id"],
-                pid=report["pid"],
-                started_at_ns=report["started_at_ns"],
-                released_ns=report["released_ns"],
-                error=report["error"],
-            )
-            for report in answer["started"]
-        ]
-
-    async def signal_containers(self, containers: Sequence[Handle], signal: int) -> None:
-        if containers:
-            ids = [container.id for container in containers]
-            await self._in_hand.ask(_sandbox_of(containers), "signal", {"containers": ids, "signal": signal})
-
-    async def wait_container(self, container: Handle) -> Exit:
-        sandbox_id = handles.container_state(container).sandbox
-        try:
-            link = await self._in_hand.link(sandbox_id)
-        except NotFound:
-            return await anyio.to_thread.run_sync(self._here.exit_of, sandbox_id, container.id)
-        return await link.exit_of(container.id)
-
-    async def container_status(self, container: Handle) -> ContainerStatus:
-        state = handles.container_state(container)
-        answer = await self._in_hand.ask(state.sandbox, "status", {})
-        if container.id not in answer["containers"]:
-            raise NotFound(f"container {container.id}: it does not exist in sandbox {state.sandbox}")
-        return await anyio.to_thread.run_sync(
-            self._here.container_status, state.sandbox, container.id, answer["containers"][container.id]
-        )
-
-    async def destroy_container(self, sandbox: Handle, container_id: str) -> None:
-        handles.check_id(container_id)
-        link = await self._live_link(sandbox.id)
-        if link is None:  # then the container is dead, too, or about to be
-            await anyio.to_thread.run_sync(self._here.remove_container, sandbox.id, container_id)
-        else:
-            await link.call("destroy_container", {"container": container_id})
-            link.forget(container_id)
-
-    # ---- exec and attach ---------------------------------------------------------------------------------------------
-
-    async def exec_start(self, container: Handle, request: ExecRequest, stdio: Sequence[int]) -> tuple[str, int | None]:
-        link = await self._in_hand.link(handles.container_state(container).sandbox)
-        plan = ExecPlan(
-            id=secrets.token_hex(8),
-            argv=list(request.argv),
-            env=list(request.env),
-            tty=request.tty,
-            terminal_size=request.terminal_size,
-        )
-        _, fds = await link.call(
-            "exec",
-            {"container": container.id, "exec": plan},
-            () if request.tty else tuple(stdio),
-            late=lambda _: link.peer.post("exec_kill", {"exec": plan["id"]}),  # nobody has its id
-        )
-        return plan["id"], fds.take()[0] if request.tty else None
-
-    async def exec_wait(self, container: Handle, exec_id: str) -> Exit:
-        answer = await self._in_hand.ask(handles.container_state(container).sandbox, "exec_wait", {"exec": exec_id})
-        return plans.exit_of(answer)  # type: ignore[arg-type]  # the wire's word for it
-
-    async def exec_kill(self, container: Handle, exec_id: str) -> None:
-        with suppress(NotFound):
-            await self._in_hand.ask(handles.container_state(container).sandbox, "exec_kill", {"exec": exec_id})
-
-    async def attach(self, container: Handle, *, stdin: bool) -> int:
-        link = await self._in_hand.link(handles.container_state(container).sandbox)
-        _, fds = await link.call("attach", {"container": container.id, "stdin": stdin})
-        return fds.take()[0]
-
-    # ---- connect -----------------------------------------------------------------------------------------------------
-
-    async def open_socket(self, sandbox: Handle, family: int, kind: int) -> int:
-        return await anyio.to_thread.run_sync(host.open_socket, sandbox, family, kind)
-
-    # ---- resize, pause, stats, inspect -------------------------------------------------------------------------------
-
-    async def resize_sandbox(self, sandbox: Handle, limits: Limits) -> Limits:
-        return await self._resize(sandbox.id, "", limits)
-
-    async def resize_container(self, sandbox: Handle, container: Handle, limits: Limits) -> Limits:
-        return await self._resize(sandbox.id, container.id, limits)
-
-    async def _resize(self, sandbox_id: str, container_id: str, limits: Limits) -> Limits:
-        asked = {"container": container_id, "limits": plans.limits_plan(limits)}
-        return plans.limits((await self._in_hand.ask(sandbox_id, "resize", asked))["limits"])
-
-    async def pause(self, sandbox: Handle) -> None:
-        await anyio.to_thread.run_sync(self._here.group(sandbox.id).freeze)
-
-    async def resume(self, sandbox: Handle) -> None:
-        await anyio.to_thread.run_sync(self._here.group(sandbox.id).thaw)
-
-    async def usage(self, sandbox: Handle, containers: Sequence[Handle]) -> SandboxUsage:
-        return await anyio.to_thread.run_sync(inspect.usage, self._here.group(sandbox.id), sandbox, containers)
-
-    async def namespaces(self, sandbox: Handle, containers: Sequence[Handle]) -> Sequence[NamespaceRow]:
-        return await anyio.to_thread.run_sync(inspect.namespaces, sandbox, containers)
-
-    async def cgroups(self, sandbox: Handle, containers: Sequence[Handle]) -> CgroupNode:
-        return await anyio.to_thread.run_sync(inspect.cgroups, self._here.group(sandbox.id), sandbox, containers)
-
-
-def _sandbox_of(containers: Sequence[Handle]) -> str:
-    sandboxes = {handles.container_state(container).sandbox for container in containers}
-    if len(sandboxes) != 1:
-        raise Internal(f"containers of several sandboxes in one call: {', '.join(sorted(sandboxes))}")
-    return sandboxes.pop()
+        return plan

@@ -12,7 +12,7 @@ from podd.errors import Invalid, Unsupported
 from podd.linux import capabilities
 from podd.model.value import Value
 from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, MountPlan, SandboxPlan, SweepPlan
-from podd_setns.config import Section
+from podd.supervision.section import Section
 
 ROOTFS = "rootfs:"
 
@@ -42,9 +42,13 @@ class Places(Value):
     cgroup_parent: str
 
     @classmethod
-    def of(cls, paths: DriverPaths, cgroup_parent: str) -> Places:
+    def of(cls, paths: DriverPaths, cgroup_parent: str, apart: str = "") -> Places:
+        """apart: the name of the part of each that is this driver's alone; what lies there is its own to sweep."""
+        below = f"/{apart}" if apart else ""
         return cls(
-            run_dir=f"{paths.run_dir}/pods", containers_dir=f"{paths.state_dir}/containers", cgroup_parent=cgroup_parent
+            run_dir=f"{paths.run_dir}{below}/pods",
+            containers_dir=f"{paths.state_dir}{below}/containers",
+            cgroup_parent=f"{cgroup_parent}{below}",
         )
 
     def sandbox_dir(self, sandbox: str) -> str:
@@ -88,7 +92,7 @@ def sandbox_plan(config: SandboxConfig, places: Places) -> SandboxPlan:
 
 
 def container_plan(config: ContainerConfig, section: Section) -> ContainerPlan:
-    """Without its seccomp program, which is compiled elsewhere.
+    """Without its seccomp filter, which is made elsewhere.
 
     Raises Unsupported: an image that is no directory; Invalid: no command, an unknown capability, a NUL.
     """

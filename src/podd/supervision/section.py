@@ -1,10 +1,10 @@
-"""The driver's own section of the configuration, [drivers.setns]."""
+"""What every driver with shims takes from its own section of the configuration, [drivers.NAME]."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -25,16 +25,19 @@ class Section(Value):
     log_max_files: Annotated[int, msgspec.Meta(ge=2, le=1000)] | None = None
 
 
-def parse(name: str, section: Mapping[str, Any]) -> Section:
-    """Raises Invalid, naming the key."""
-    known = Section.__struct_fields__
+S = TypeVar("S", bound=Section)
+
+
+def parse(name: str, section: Mapping[str, Any], kind: type[S]) -> S:
+    """kind: Section, or what a driver adds to it. Raises Invalid, naming the key."""
+    known = kind.__struct_fields__
     for key in section:
         if key not in known:
             near = get_close_matches(key, known, 1)
             remedy = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
             raise Invalid(f"drivers.{name}.{key}: unknown key", remedy=remedy)
     try:
-        parsed = msgspec.convert(dict(section), Section)
+        parsed = msgspec.convert(dict(section), kind)
     except msgspec.ValidationError as exc:
         what, _, where = str(exc).partition(" - at `$.")
         raise Invalid(f"drivers.{name}.{where.rstrip('`')}: {what[:1].lower()}{what[1:]}") from exc

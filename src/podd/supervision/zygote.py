@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from podd.errors import Unavailable
 from podd.shim.launch import launch
 from podd.shim.wire import Descriptors
-from podd_setns.peer import Peer
+from podd.supervision.peer import Peer
 
 log = structlog.get_logger(__name__)
 

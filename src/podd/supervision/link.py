@@ -21,7 +21,7 @@ from podd.linux.process import PidIdentity, open_pidfd
 from podd.shim.files import read_json
 from podd.shim.plan import ContainerState
 from podd.shim.wire import Descriptors, connect
-from podd_setns.peer import LateAnswer, Peer
+from podd.supervision.peer import LateAnswer, Peer
 
 DYING_S = 1.0
 """A process that is killed closes its sockets before it is gone: how long after the one the other is awaited."""

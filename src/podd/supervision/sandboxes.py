@@ -14,11 +14,11 @@ from anyio.abc import TaskGroup
 from podd.errors import Conflict, Internal, NotFound, PoddError, Unavailable
 from podd.linux.process import PidIdentity, boot_id
 from podd.shim.plan import SandboxPlan, SandboxReport
-from podd_setns import handles
-from podd_setns.host import Host
-from podd_setns.link import Link
-from podd_setns.peer import ConnectionLost
-from podd_setns.zygote import Zygote
+from podd.supervision import handles
+from podd.supervision.host import Host
+from podd.supervision.link import Link
+from podd.supervision.peer import ConnectionLost
+from podd.supervision.zygote import Zygote
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from podd.driver.contract import CgroupNode, Handle, Limits, NamespaceName, Name
 from podd.errors import NotFound
 from podd.linux import process
 from podd.linux.cgroup import Group
-from podd_setns import handles
+from podd.supervision import handles
 
 _TICKS_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _SHOWN: tuple[NamespaceName, ...] = ("net", "ipc", "uts", "pid", "mnt", "cgroup", "user")

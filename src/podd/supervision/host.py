@@ -23,34 +23,38 @@ from podd.model.value import Value
 from podd.shim.files import read_json, remove_tree, unlink
 from podd.shim.plan import ContainerState
 from podd.shim.sweep import SHIM_FILE
-from podd_setns import handles, plans
-from podd_setns.config import Section
-from podd_setns.link import exit_on_disk, has_ended
+from podd.supervision import handles, plans
+from podd.supervision.link import exit_on_disk, has_ended
+from podd.supervision.section import Section
 
 OLDEST_KERNEL = (5, 12)  # mount_setattr(2)
 OVERLAYFS_MAGIC = 0x794C7630
 KILL_S = 10.0
 
 
-def prepare(section: Section, paths: DriverPaths) -> Host:
+def prepare(driver: str, section: Section, paths: DriverPaths, apart: str = "") -> Host:
     """Check that the driver can work here, and make its directories and its parent cgroup.
 
-    Raises Denied, Unsupported, Unavailable, Conflict: it cannot, why, and what to do.
+    apart: as Places.of. Raises Denied, Unsupported, Unavailable, Conflict: it cannot, why, and what to do.
     """
-    _check_kernel()
-    _check_rights()
+    _check_kernel(driver)
+    _check_rights(driver)
     layout = Layout.detect()
     parent = section.cgroup_parent or default_parent(layout)
-    places = plans.Places.of(paths, parent)
+    places = plans.Places.of(paths, parent, apart)
     try:
         for directory in (places.run_dir, places.containers_dir):
             os.makedirs(directory, 0o700, exist_ok=True)
-        _check_layers(places.containers_dir)
+        _check_layers(driver, places.containers_dir)
         prepare_parent(layout, parent)
+        if apart:
+            own = layout.group(places.cgroup_parent)
+            own.create()
+            own.pass_on()
     except OSError as exc:
-        raise Unavailable(f"setns: {exc.filename}: {exc.strerror}") from exc
+        raise Unavailable(f"{driver}: {exc.filename}: {exc.strerror}") from exc
     process.boot_id()  # read now, so that nobody reads a file on the event loop
-    return Host(places, layout)
+    return Host(places, layout, parent)
 
 
 def probe(unusable: PoddError | None) -> Health:
@@ -99,16 +103,18 @@ class _ShimFile(Value):
 class Host:
     """This driver's part of the host."""
 
-    def __init__(self, places: plans.Places, layout: Layout) -> None:
+    def __init__(self, places: plans.Places, layout: Layout, parent: str) -> None:
+        """parent: the group under which pods of all such drivers go."""
         self.places = places
         self.layout = layout
+        self._parent = parent
 
     def group(self, sandbox_id: str) -> Group:
         return self.layout.group(self.places.cgroup(sandbox_id))
 
     def place_supervisors(self, pid: int) -> None:
         """Of that process and all that it will fork. OSError: the kernel refuses."""
-        place_supervisors(self.layout, self.places.cgroup_parent, pid)
+        place_supervisors(self.layout, self._parent, pid)
 
     # ---- sandboxes ---------------------------------------------------------------------------------------------------
 
@@ -231,38 +237,38 @@ def _instances(directory: str) -> list[str]:
     return []
 
 
-def _check_kernel() -> None:
+def _check_kernel(driver: str) -> None:
     release = os.uname().release
     major, minor, *_ = (int("".join(c for c in part if c.isdigit()) or 0) for part in f"{release}.0".split(".")[:2])
     if (major, minor) < OLDEST_KERNEL:
         raise Unsupported(
-            f"setns: this kernel is Linux {release}: {'.'.join(map(str, OLDEST_KERNEL))} is needed",
+            f"{driver}: this kernel is Linux {release}: {'.'.join(map(str, OLDEST_KERNEL))} is needed",
             remedy="use a newer kernel, or another driver",
         )
     try:
         os.close(fsopen("overlay"))
     except FileNotFoundError as exc:
-        raise Unsupported("setns: this kernel has no overlay file system", remedy="modprobe overlay") from exc
+        raise Unsupported(f"{driver}: this kernel has no overlay file system", remedy="modprobe overlay") from exc
     except OSError as exc:
         if not isinstance(exc, PermissionError):
-            raise Unsupported(f"setns: overlay file system: {exc.strerror}", remedy="modprobe overlay") from exc
+            raise Unsupported(f"{driver}: overlay file system: {exc.strerror}", remedy="modprobe overlay") from exc
 
 
-def _check_rights() -> None:
+def _check_rights(driver: str) -> None:
     if os.geteuid() != 0:
         raise Denied(
-            f"setns: podd runs as user {os.geteuid()}: namespaces and mounts need root", remedy="run podd as root"
+            f"{driver}: podd runs as user {os.geteuid()}: namespaces and mounts need root", remedy="run podd as root"
         )
     needed = ("SYS_ADMIN", "NET_ADMIN", "SETUID", "SETGID", "SETPCAP", "CHOWN", "DAC_OVERRIDE", "KILL")
     missing = [name for name in needed if not capget().effective & capabilities.mask_of([name])]
     if missing:
         raise Denied(
-            f"setns: podd lacks the capabilities {', '.join(missing)}",
+            f"{driver}: podd lacks the capabilities {', '.join(missing)}",
             remedy="start podd with all capabilities; in a container, with --privileged",
         )
 
 
-def _check_layers(directory: str) -> None:
+def _check_layers(driver: str, directory: str) -> None:
     fd = os.open(directory, os.O_PATH | os.O_CLOEXEC)
     try:
         magic = filesystem_magic(fd)
@@ -270,6 +276,6 @@ def _check_layers(directory: str) -> None:
         os.close(fd)
     if magic == OVERLAYFS_MAGIC:
         raise Unsupported(
-            f"setns: {directory} is on an overlay file system, which cannot hold the writable layer of another",
+            f"{driver}: {directory} is on an overlay file system, which cannot hold the writable layer of another",
             remedy="set daemon.state_dir to a directory on a disk or on a tmpfs",
         )
