@@ -389,6 +389,24 @@ def test_an_impossible_value_is_refused_whoever_asks(strict: bool) -> None:
         manifest.parse(json.dumps(document), strict=strict)
 
 
+def test_amounts_and_ports_that_podd_does_not_do_are_left_out() -> None:
+    amounts = {"cpu": "1", "ephemeral-storage": "1Gi", "example.com/gpu": "1"}
+    document, _ = with_field("Container", "resources", {"limits": amounts})
+    document["spec"]["containers"][0]["ports"] = [{"containerPort": 80, "hostPort": 8080}]
+    with pytest.raises(Invalid):
+        manifest.parse(json.dumps(document))
+    read = manifest.parse(json.dumps(document), strict=False)
+    member = read.pods[0].spec.containers[0]
+    assert member.resources.limits == {"cpu": "1"}
+    assert [(port.container_port, port.host_port) for port in member.ports] == [(80, None)]
+    at = "spec.containers[0]"
+    assert {remark.path for remark in read.remarks} == {
+        f"{at}.ports[0].hostPort",
+        f"{at}.resources.limits.ephemeral-storage",
+        f"{at}.resources.limits[example.com/gpu]",
+    }
+
+
 def test_a_volume_without_the_source_that_was_left_out_is_refused() -> None:
     document, _ = with_field("PodSpec", "volumes", [{"name": "a", "nfs": {"server": "x", "path": "/"}}])
     with pytest.raises(Invalid, match="exactly one source"):

@@ -96,7 +96,9 @@ def _tells(node: ast.AST) -> bool:
     match node:
         case ast.Raise(exc=ast.Call(func=ast.Name(id="Unfit" | "_Unfit"))):
             return True
-        case ast.Call(func=ast.Attribute(attr="error" | "warning", value=ast.Name(id="rules" | "told"))):
+        case ast.Call(
+            func=ast.Attribute(attr="error" | "warning" | "unsupported", value=ast.Name(id="rules" | "told"))
+        ):
             return True
         case ast.Call(func=ast.Attribute(attr="_error" | "_stop", value=ast.Name(id="self"))):
             return True

@@ -67,7 +67,7 @@ def _port(rules: Rules, at: Path, port: ContainerPort, host_network: bool) -> No
         return
     if not host_network:
         remedy = "use hostNetwork, or reach the port from inside the pod"
-        rules.error((*at, "hostPort"), "podd does not map ports yet", remedy)
+        rules.unsupported((*at, "hostPort"), "podd does not map ports yet", remedy)
     elif port.host_port != port.container_port:
         rules.error((*at, "hostPort"), "must equal containerPort with hostNetwork")
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import msgspec
+
 from podd.errors import Invalid
 from podd.model import document, object_rules, references, rules
 from podd.model.document import Mapping, Node, Scalar, Sequence
@@ -100,19 +102,33 @@ class _Read:
             reader = Reader(self._problems, namespace, strict=strict)
             one = reader.read(node, path)
             if one is not None:
-                self._take(one, reader, path)
+                self._take(one, reader, path, strict=strict)
                 self.remarks[_name(one)] = self._problems.remarks(before)
 
-    def _take(self, one: Pod | Object, reader: Reader, path: Path) -> None:
-        told = Rules(reader.teller(path))
+    def _take(self, one: Pod | Object, reader: Reader, path: Path, *, strict: bool) -> None:
+        told = Rules(reader.teller(path), strict=strict)
         if isinstance(one, Pod):
             rules.check(told, one)
+            one = _without(one, told.left_out)
             self.needs += _needs(one, reader, path, self._problems.source)
         else:
             object_rules.check(told, one)
         if self.found.setdefault(_name(one), one) is not one:
             word = "pod" if isinstance(one, Pod) else one.kind
             told.error(("metadata", "name"), f"is the name of an earlier {word} of this manifest")
+
+
+def _without(pod: Pod, paths: list[Path]) -> Pod:
+    """It with the fields at these paths left out."""
+    if not paths:
+        return pod
+    plain = msgspec.to_builtins(pod)
+    for path in paths:
+        owner = plain
+        for part in path[:-1]:
+            owner = owner[part]
+        del owner[path[-1]]
+    return msgspec.convert(plain, Pod)
 
 
 def _needs(pod: Pod, reader: Reader, path: Path, source: str) -> Iterator[Need]:

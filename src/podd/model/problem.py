@@ -114,8 +114,18 @@ class Tell(Protocol):
 class Rules:
     """Where rules say what they found. `rests_on` is another place that the finding depends on."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, *, strict: bool = True) -> None:
         self._tell = tell
+        self._strict = strict
+        self.left_out: list[Path] = []
+
+    def unsupported(self, at: Path, message: str, remedy: str = "") -> None:
+        """What makes sense elsewhere and podd cannot do. It may be left out, where that was asked for."""
+        if self._strict:
+            self.error(at, message, remedy)
+        else:
+            self.warning(at, f"is left out: {message}", remedy)
+            self.left_out.append(at)
 
     def error(self, at: Path, message: str, remedy: str = "", rests_on: Path = ()) -> None:
         self._tell(at, "error", message, remedy, rests_on)

@@ -24,10 +24,10 @@ def _resource(rules: Rules, at: Path, name: str, text: str) -> Fraction | None:
     row = RESOURCES.get(name)
     if row is None:
         known = ", ".join(known for known, row in RESOURCES.items() if row.treatment is Treatment.HONOURED)
-        rules.error(at, "podd does not know this resource", f"it counts {known}")
+        rules.unsupported(at, "podd does not know this resource", f"it counts {known}")
         return None
     if row.treatment is Treatment.REFUSED and "limits" in at:
-        rules.error(at, row.note)
+        rules.unsupported(at, row.note)
     elif row.treatment is Treatment.REFUSED:
         rules.warning(at, f"has no effect: {row.note}")
     found = amount(rules, at, text)
