@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import inspect
 
-from podd.model.fields import RESOURCES, ROWS, Field, Treatment, is_security
+from podd.model.fields import KINDS, RESOURCES, ROWS, Field, Treatment, is_security
 from podd.model.objects import ConfigMap, Secret
 from podd.model.pod import Pod
 from podd.model.suggest import present, type_of
@@ -28,7 +28,19 @@ def table() -> str:
         )
     parts.append("### Resources, in limits and requests\n\n| name | podd | |\n| --- | --- | --- |")
     parts[-1] += "".join(f"\n| `{name}` | {row.treatment} | {_note(row)} |" for name, row in _ordered(RESOURCES))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _kinds()])
+
+
+def _kinds() -> str:
+    """Those with one offer in one row."""
+    offers: dict[str, list[str]] = {}
+    for kind, offer in KINDS.items():
+        offers.setdefault(offer, []).append(kind)
+    rows = (
+        f"\n| {', '.join(f'`{kind}`' for kind in kinds)} | {offer.replace('|', '&#124;')} |"
+        for offer, kinds in offers.items()
+    )
+    return "### Other kinds\n\nThey are refused. What podd offers instead:\n\n| kind | |\n| --- | --- |" + "".join(rows)
 
 
 def _objects(kind: inspect.StructType, path: str, seen: set[str]) -> Iterator[tuple[str, str]]:

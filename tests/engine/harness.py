@@ -14,6 +14,7 @@ from podd.engine.engine import Engine, Settings
 from podd.engine.store import Store
 from podd.engine.view import ApplyProgress, ApplyResult
 from podd.model import manifest
+from podd.model.pod import Pod
 from podd.testing.fake import FakeDriver, FakeHost
 
 POD = """
@@ -44,6 +45,7 @@ async def engine(
     driver: type[FakeDriver] = FakeDriver,
     logs: bool = True,
     pods_dir: str = "",
+    admit: Callable[[Pod], Pod] = lambda pod: pod,
 ) -> AsyncIterator[Engine]:
     """As the daemon would run it on the same directories and host.
 
@@ -73,7 +75,7 @@ async def engine(
                 drivers={"fake": entered},
                 broken={},
                 check=manifest.parse,
-                admit=lambda pod: pod,
+                admit=admit,
                 failpoint=failpoint,
                 listen=_deaf,
             )

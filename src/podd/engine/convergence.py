@@ -143,7 +143,7 @@ class Convergence:
         """As it would be accepted. Raises Invalid, Unsupported, or what a plugin refuses it with."""
         text = live.text_of(pod)
         (checked,) = self._check(text, f"pod {pod.metadata.name}", pod.metadata.namespace, strict=True).pods
-        admitted = self._admit(checked)
+        admitted = self._admitted(checked)
         self._drivers.for_new(admitted)
         return admitted
 
@@ -159,7 +159,7 @@ class Convergence:
 
     def _judge(self, asked: Pod, origin: str) -> Judged:
         try:
-            pod = self._admit(asked)
+            pod = self._admitted(asked)
             there = self._registry.named(pod.metadata.namespace, pod.metadata.name)
             if there is not None:
                 judged = self._compared(there, pod)
@@ -169,6 +169,15 @@ class Convergence:
             return Judged(pod, "created", new=self._new(pod, source=origin))
         except PoddError as refusal:
             return Judged(asked, "refused", refused=refusal)
+
+    def _admitted(self, asked: Pod) -> Pod:
+        """What a plugin makes of it is held to the same rules as what people write."""
+        pod = self._admit(asked)
+        if pod == asked:
+            return pod
+        source = f"pod {pod.metadata.name}, as a plugin amended it"
+        (checked,) = self._check(live.text_of(pod), source, pod.metadata.namespace, strict=True).pods
+        return checked
 
     def _compared(self, there: Actor, pod: Pod) -> Judged:
         """Raises Conflict where it is on its way to be gone, or to be another."""
