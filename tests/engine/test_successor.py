@@ -3,6 +3,8 @@ that had not been ordered away, never both, and nothing else is left."""
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from itertools import accumulate, count
 from pathlib import Path
 
@@ -149,6 +151,25 @@ async def test_both_lose_their_sandboxes_while_podd_is_away(tmp_path: Path) -> N
         await anyio.sleep(SETTLED_S)
         assert await command(one) == ("/bin/a", "--more")
         assert len(host.sandboxes) == 1
+
+
+async def test_what_runs_of_a_damaged_record_is_not_joined_by_another(tmp_path: Path) -> None:
+    host = make_host(fails=False)
+    host.programs["a"] = Program(ignores_term=True)
+    async with engine(tmp_path, host, logs=False) as one:
+        old = await apply(one)
+        await apply(one, CHANGED, wait=False)
+        await anyio.sleep(1)
+    with closing(sqlite3.connect(tmp_path / "podd.db")) as db, db:
+        db.execute("UPDATE pods SET record = 'nonsense' WHERE uid = ?", (old.uid,))
+    async with engine(tmp_path, host, logs=False) as one:
+        await anyio.sleep(SETTLED_S)
+        (view,) = await one.list_pods(None, "")
+        assert (view.pod.metadata.uid, view.status.reason) == (old.uid, "RecordDamaged")
+        assert [box.config.pod_uid for box in host.sandboxes.values()] == [old.uid]
+        await one.delete("web", None, grace_period_s=0, wait=True)
+        assert not host.sandboxes
+        assert (await apply(one, CHANGED)).action == "created"
 
 
 async def test_a_deletion_of_both_survives_a_crash(tmp_path: Path) -> None:

@@ -342,7 +342,9 @@ class Engine(Inside):
         if actor.state.replaces is None:
             return
         old = self._registry.by_uid(actor.state.replaces)
-        if old is None:
+        if old is None and actor.state.replaces in self._aside.uids:  # what runs of it is left to a person
+            self._tasks.start_soon(successor.undo, actor)
+        elif old is None:
             self._tasks.start_soon(actor.report, ev.PredecessorGone())
         else:
             self._tasks.start_soon(successor.succeed, old, actor, self._memory.tell)

@@ -31,6 +31,7 @@ Told = Callable[[PodState, ev.Tell], None]
 async def succeed(old: Actor, new: Actor, told: Told) -> None:
     """Until `new` has taken the place of `old`, or is being removed."""
     if old.state.goal.want != "delete":
+        told(old.state, ev.Tell(reason="Recreating", message=f"pod {new.state.uid} is prepared to take its place"))
         ready = await new.until(lambda state: _is_ready(state) or _cannot_be(state))
         if _cannot_be(ready):
             await _give_up(old, new, told)
@@ -55,6 +56,11 @@ async def _give_up(old: Actor, new: Actor, told: Told) -> None:
         what = f"{failed.culprit}: {failed.failure.message}" if failed.culprit else failed.failure.message
         message = f"cannot be made anew, and goes on as it is: {failed.reason}: {what}"
         told(old.state, ev.Tell(type="Warning", reason="FailedRecreate", message=message))
+    await undo(new)
+
+
+async def undo(new: Actor) -> None:
+    """Have it removed: it never ran."""
     await _order(new, ev.DeleteAsked(grace_s=0))
 
 
