@@ -107,12 +107,16 @@ def test_no_logs_where_there_is_no_directory() -> None:
 
 # ---- a container
 
+MESSAGE = Mount(
+    host_path=f"/var/lib/podd/volumes/{UID}/.messages/fedcba9876543210", container_path="/dev/termination-log"
+)
+
 
 def test_the_plainest_container() -> None:
     config = container(pod())
     assert (config.id, config.sandbox_id, config.attempt) == ("fedcba9876543210", "0123456789abcdef", 3)
     assert (config.name, config.image, config.command, config.args) == ("main", "rootfs:/", ["true"], [])
-    assert (config.env, config.mounts, config.working_dir) == ([], [], "")
+    assert (config.env, config.mounts, config.working_dir) == ([], [MESSAGE], "")
     assert config.log_path == f"/var/log/podd/pods/prod_web_{UID}/main/3.log"
 
 
@@ -296,12 +300,29 @@ def test_mounts_come_outer_before_inner_and_else_as_written() -> None:
         {"name": "disk", "mountPath": "/b"},
         {"name": "disk", "mountPath": "/a"},
     ]
-    assert container(pod({"volumes": VOLUMES}, volumeMounts=wanted)).mounts == [
+    *mounts, message = container(pod({"volumes": VOLUMES}, volumeMounts=wanted)).mounts
+    assert message == MESSAGE
+    assert mounts == [
         Mount(host_path="/etc", container_path="/data", read_only=True),
         Mount(host_path=f"/var/lib/podd/volumes/{UID}/disk", container_path="/b"),
         Mount(host_path=f"/var/lib/podd/volumes/{UID}/disk", container_path="/a"),
         Mount(host_path=f"/var/lib/podd/volumes/{UID}/ram", container_path="/data/cache/"),
     ]
+
+
+MESSAGES: dict[str, tuple[dict[str, Any], str]] = {
+    "where it is asked for": ({"terminationMessagePath": "/tmp/last"}, "/tmp/last"),
+    "not in the host's own /dev": ({"securityContext": {"privileged": True}}, ""),
+    "of a privileged container elsewhere": (
+        {"securityContext": {"privileged": True}, "terminationMessagePath": "/tmp/last"},
+        "/tmp/last",
+    ),
+}
+
+
+@pytest.mark.parametrize(("member", "path"), MESSAGES.values(), ids=list(MESSAGES))
+def test_termination_messages_are_mounted(member: dict[str, Any], path: str) -> None:
+    assert [mount.container_path for mount in container(pod(**member)).mounts] == ([path] if path else [])
 
 
 def test_limits_of_a_member_by_name() -> None:

@@ -8,7 +8,7 @@ is the kubelet's. The manifest was checked before (`podd.model.manifest`); what 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from podd.core import resources
@@ -24,6 +24,7 @@ from podd.model.value import Value
 from podd.model.volume_rules import parts_of
 
 MAX_HOSTNAME = 63
+MESSAGES = ".messages"  # no volume has this name
 NAME_MAX = 255  # of one part of a path, on every file system of Linux
 
 
@@ -120,6 +121,12 @@ def log_directory(pod: Pod, log_dir: str) -> str:
     return f"{log_dir}/{meta.namespace}_{meta.name[:room]}_{meta.uid}"
 
 
+def log_path(pod: Pod, name: str, attempt: int, host: Host) -> str:
+    """Of one instance of a container; "" where no logs are kept."""
+    logs = log_directory(pod, host.log_dir)
+    return f"{logs}/{name}/{attempt}.log" if logs else ""
+
+
 # ---- a container -----------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +144,6 @@ def container_config(
     Raises NotFound, Invalid: what its environment or a subPathExpr refers to is not there, or cannot be used.
     """
     env = environment(pod, container, sources)
-    logs = log_directory(pod, host.log_dir)
     return ContainerConfig(
         id=container_id,
         sandbox_id=sandbox_id,
@@ -148,13 +154,13 @@ def container_config(
         args=[expand(word, env) for word in container.args],
         env=list(env.items()),
         working_dir=container.working_dir,
-        mounts=mounts(pod, container, host, env),
+        mounts=[*mounts(pod, container, host, env), *_message_mount(pod, container, container_id, host)],
         tty=container.tty,
         stdin=container.stdin,
         stdin_once=container.stdin_once,
         limits=resources.container_limits(container),
         security=security(pod, container, host),
-        log_path=f"{logs}/{container.name}/{attempt}.log" if logs else "",
+        log_path=log_path(pod, container.name, attempt, host),
         oom_score_adj=resources.oom_score_adj(pod.spec, container, host.memory_bytes),
     )
 
@@ -224,6 +230,18 @@ def mounts(pod: Pod, container: Container, host: Host, env: Mapping[str, str]) -
         for mount in container.volume_mounts
     ]
     return sorted(wanted, key=lambda mount: len(PurePosixPath(mount.container_path).parts))
+
+
+def message_path(pod: Pod, container_id: ContainerId, host: Host) -> str:
+    """Where the termination message of one instance of a container lies; its directory has those of the pod alone."""
+    return f"{volume_path(host, pod.metadata.uid, MESSAGES)}/{container_id}"
+
+
+def _message_mount(pod: Pod, container: Container, container_id: ContainerId, host: Host) -> Iterator[Mount]:
+    """A privileged container has the host's own /dev, in which nothing is made."""
+    path = container.termination_message_path
+    if not (container.security_context.privileged and PurePosixPath(path).is_relative_to("/dev")):
+        yield Mount(host_path=message_path(pod, container_id, host), container_path=path)
 
 
 def _sub_path(mount: VolumeMount, env: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ deadline, or a driver that raises nonsense fails this one pod.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -22,8 +23,8 @@ from msgspec.structs import replace
 from podd.core import container, look, plan, pod, resources, sandbox
 from podd.core import events as ev
 from podd.core.state import PodState
-from podd.driver.contract import CanPause, Driver, Handle
-from podd.engine import hooks, resizing
+from podd.driver.contract import CanPause, ContainerCreated, Driver, Exit, Handle
+from podd.engine import hooks, messages, resizing
 from podd.engine.clock import Clock
 from podd.engine.handlers import Place
 from podd.engine.logfiles import prune
@@ -347,6 +348,8 @@ class Actor:
             for _, task in under_way:
                 await task.done.wait()
         _, failure = await self._call("destroy_sandbox", lambda: self.driver.destroy_sandbox(action.id))
+        if failure is None:
+            messages.remove_all(os.path.dirname(self._message_path(ContainerId(""))))
         await self._send.send((ev.SandboxDestroyed(id=action.id, failure=failure), None))
 
     async def _volumes(self, action: ev.Action) -> None:
@@ -380,7 +383,12 @@ class Actor:
             self.state.pod, spec, action.id, _sandbox_id(self.state), action.attempt, self._around.host
         )
         config = replace(config, pid_target=self._target(action.name))
-        created, failure = await self._call("create_container", lambda: self.driver.create_container(box, config))
+
+        async def create() -> ContainerCreated:
+            messages.make(self._message_path(action.id))
+            return await self.driver.create_container(box, config)
+
+        created, failure = await self._call("create_container", create)
         if created is None:
             return ev.ContainerFailed(id=action.id, failure=failure or _no_answer("create_container"))
         self._prune_logs(action)
@@ -409,6 +417,8 @@ class Actor:
 
     async def _destroy_container(self, action: ev.DestroyContainer, box: Handle) -> ev.Report:
         _, failure = await self._call("destroy_container", lambda: self.driver.destroy_container(box, action.id))
+        if failure is None:
+            messages.remove(self._message_path(action.id))
         return ev.ContainerDestroyed(id=action.id, failure=failure)
 
     async def _watch_sandbox(self, action: ev.WatchSandbox, box: Handle) -> ev.Report:
@@ -424,10 +434,24 @@ class Actor:
         while True:
             ended, failure = await self._call("wait_container", lambda: self.driver.wait_container(handle))
             if ended is not None:
-                return ev.ContainerExited(id=action.id, exit=ended)
+                return ev.ContainerExited(id=action.id, exit=self._with_message(action.id, ended))
             if failure is None or failure.kind is Kind.NOT_FOUND:
                 return None
             await anyio.sleep(ASK_AGAIN_S)
+
+    def _with_message(self, id: ContainerId, ended: Exit) -> Exit:
+        """What podd or the driver has to say of an end counts more."""
+        name = next((n for n, m in self.state.members.items() if m.instance and m.instance.id == id), None)
+        if name is None or ended.message:
+            return ended
+        spec, instance = look.spec_of(self.state, name), self.state.members[name].instance
+        log_path = ""
+        if spec.termination_message_policy == "FallbackToLogsOnError" and ended.code and instance:
+            log_path = plan.log_path(self.state.pod, name, instance.attempt, self._around.host)
+        return replace(ended, message=messages.said(self._message_path(id), log_path))
+
+    def _message_path(self, id: ContainerId) -> str:
+        return plan.message_path(self.state.pod, id, self._around.host)
 
     async def _resize(self, action: ev.Resize, box: Handle, state: PodState) -> ev.Report:
         """Members that are made later get the new limits by themselves."""

@@ -425,9 +425,8 @@ class Engine(Inside):
             await anyio.to_thread.run_sync(volumes.prepare, plans)
 
     async def _remove_volumes(self, state: st.PodState) -> None:
-        """And the logs: what lives as long as the pod, and no longer."""
+        """And the logs, and what members said of their ends: what lives as long as the pod, and no longer."""
         logs = plan.log_directory(state.pod, self._around.host.log_dir)
         if logs:
             await anyio.to_thread.run_sync(volumes.remove_directory, logs)
-        if state.pod.spec.volumes:
-            await anyio.to_thread.run_sync(volumes.remove, self._settings.state_dir, state.uid)
+        await anyio.to_thread.run_sync(volumes.remove, self._settings.state_dir, state.uid)
