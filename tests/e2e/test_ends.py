@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from real import Podd, kill, manifest, sh, sleeper, until
+
+from podd.linux.cgroup import Layout
 
 pytestmark = pytest.mark.root
 
@@ -119,6 +122,21 @@ def test_a_child_that_ran_out_of_memory_and_took_its_parent_along(podd: Podd) ->
     """A shell ends as its last command did: 137. On cgroup v2 the kernel kills both."""
     podd.apply(manifest("p", limited("hog", f"{HOG}; exit $?"), sleeper("b"), **NEVER))
     assert (ended(podd, "hog")["reason"], ended(podd, "hog")["exitCode"]) == ("OOMKilled", 137)
+
+
+def test_a_member_that_goes_on_without_its_child_and_is_killed_later(podd: Podd) -> None:
+    """An old want of memory does not explain a kill of ours. On cgroup v2 it does not go on."""
+    podd.apply(manifest("p", limited("hog", f"{HOG} & wait; sleep infinity & wait"), sleeper("b"), **NEVER))
+    until(lambda: oom_kills(podd, "hog"), "the child is killed")
+    podd.cli("stop", "p", "--grace-period", "0")
+    alone = "memory" in {c for h in Layout.detect().hierarchies if h.version == 1 for c in h.controllers}
+    assert ended(podd, "hog")["reason"] == ("Error" if alone else "OOMKilled")
+
+
+def oom_kills(podd: Podd, name: str) -> int:
+    nodes = json.loads(podd.cli("tree", "p", "-o", "json"))
+    nodes = nodes["nodes"] if isinstance(nodes, dict) else nodes
+    return next(int(node["usage"]["oom_kills"] or 0) for node in nodes if node["name"] == name)
 
 
 def test_a_member_that_the_pods_own_limit_killed(podd: Podd) -> None:

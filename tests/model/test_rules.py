@@ -446,6 +446,11 @@ BAD: dict[str, tuple[tuple[Found, Found], str, str]] = {
         f"{C0}.resources.limits[example.com/gpu]",
         "podd does not know this resource",
     ),
+    "huge pages": (
+        member(resources={"limits": {"hugepages-2Mi": "4Mi"}}),
+        f"{C0}.resources.limits.hugepages-2Mi",
+        "podd counts no huge pages",
+    ),
     "disk": (
         member(resources={"limits": {"ephemeral-storage": "1Gi"}}),
         f"{C0}.resources.limits.ephemeral-storage",
@@ -621,6 +626,11 @@ WARNED: dict[str, tuple[tuple[Found, Found], str, str]] = {
         member(resources={"limits": {"memory": "1.1Gi"}}),
         f"{C0}.resources.limits.memory",
         "1.1Gi is not a whole number, and is rounded up to 1181116007",
+    ),
+    "a size on disk": (
+        check({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]}),
+        "spec.volumes[0].emptyDir.sizeLimit",
+        "bounds nothing on disk: podd evicts no pods",
     ),
     "a request of disk": (
         member(resources={"requests": {"ephemeral-storage": "1Gi"}}),

@@ -147,10 +147,12 @@ _CONTAINER = {
     "startupProbe": _honoured(),
     "restartPolicy": _honoured("of init containers: Always makes a sidecar of it"),
     "restartPolicyRules": _honoured(),
-    "terminationMessagePath": _honoured(),
+    "terminationMessagePath": _honoured(
+        "a file of the container's own, mounted there; of a privileged one, which has the host's /dev, only elsewhere"
+    ),
     "terminationMessagePolicy": _honoured(),
     "volumeDevices": _refused("podd attaches no block devices", remedy="mount the device by a hostPath volume"),
-    "resizePolicy": _honoured(),
+    "resizePolicy": _honoured("of podd-cli resize, and of a changed manifest that is applied"),
 }
 
 _NO_STORAGE = _refused("podd attaches no storage systems", remedy="mount it on the host and use hostPath")
@@ -256,7 +258,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     "Volume": _VOLUME,
     "EmptyDirVolumeSource": {
         "medium": _honoured(),
-        "sizeLimit": _honoured(),
+        "sizeLimit": _honoured("in memory. On disk it bounds nothing, and a warning says so"),
         "mode": _not_yet("set the mode of a volume"),
     },
     "HostPathVolumeSource": {"path": _honoured(), "type": _honoured()},
@@ -404,6 +406,9 @@ RESOURCES: dict[str, Field] = {
     "memory": _honoured(),
     PIDS: _honoured("podd's own: how many processes"),
     "ephemeral-storage": _not_yet("limit what a container writes to disk"),
+    "hugepages-<size>": _refused(
+        "podd counts no huge pages", remedy="leave it out: a program may map what the host has reserved"
+    ),
 }
 """By resource name. One that is not here is refused: podd has no device plugins."""
 

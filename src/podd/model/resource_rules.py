@@ -10,6 +10,8 @@ from podd.model.pod import MAX_PIDS, PIDS, PodSpec, ResourceRequirements
 from podd.model.problem import Path, Rules
 from podd.model.shapes import amount
 
+HUGE_PAGES = "hugepages-<size>"
+
 
 def check(rules: Rules, at: Path, resources: ResourceRequirements) -> None:
     limits = {name: _resource(rules, (*at, "limits", name), name, text) for name, text in resources.limits.items()}
@@ -21,13 +23,13 @@ def check(rules: Rules, at: Path, resources: ResourceRequirements) -> None:
 
 
 def _resource(rules: Rules, at: Path, name: str, text: str) -> Fraction | None:
-    row = RESOURCES.get(name)
+    row = RESOURCES.get(HUGE_PAGES if name.startswith("hugepages-") else name)
     if row is None:
         known = ", ".join(known for known, row in RESOURCES.items() if row.treatment is Treatment.HONOURED)
         rules.unsupported(at, "podd does not know this resource", f"it counts {known}")
         return None
     if row.treatment is Treatment.REFUSED and "limits" in at:
-        rules.unsupported(at, row.note)
+        rules.unsupported(at, row.note, row.remedy)
     elif row.treatment is Treatment.REFUSED:
         rules.warning(at, f"has no effect: {row.note}")
     found = amount(rules, at, text)

@@ -9,6 +9,7 @@ from podd.model.env_rules import key as check_key
 from podd.model.pod import (
     Container,
     DownwardAPIVolumeFile,
+    EmptyDirVolumeSource,
     KeyToPath,
     PodSpec,
     ProjectedVolumeSource,
@@ -41,7 +42,7 @@ def _volume(rules: Rules, at: Path, volume: Volume, spec: PodSpec) -> None:
     if volume.host_path is not None:
         shapes.absolute(rules, (*at, "hostPath", "path"), volume.host_path.path)
     if volume.empty_dir is not None and volume.empty_dir.size_limit is not None:
-        shapes.amount(rules, (*at, "emptyDir", "sizeLimit"), volume.empty_dir.size_limit)
+        _size_limit(rules, (*at, "emptyDir", "sizeLimit"), volume.empty_dir)
     if volume.config_map is not None:
         _object(rules, (*at, "configMap"), "name", volume.config_map.name, volume.config_map.items)
         _mode(rules, (*at, "configMap", "defaultMode"), volume.config_map.default_mode)
@@ -54,6 +55,12 @@ def _volume(rules: Rules, at: Path, volume: Volume, spec: PodSpec) -> None:
     if volume.projected is not None:
         _projected(rules, (*at, "projected"), volume.projected, spec)
     _distinct(rules, _paths(at, volume))
+
+
+def _size_limit(rules: Rules, at: Path, volume: EmptyDirVolumeSource) -> None:
+    amount = shapes.amount(rules, at, volume.size_limit or "0")
+    if amount and volume.medium != "Memory":
+        rules.warning(at, "bounds nothing on disk: podd evicts no pods", "medium: Memory has a bound that holds")
 
 
 def _projected(rules: Rules, at: Path, volume: ProjectedVolumeSource, spec: PodSpec) -> None:

@@ -90,6 +90,7 @@ class Container:
         self._hold = Hold(-1)
         self._is_doomed = False
         self._is_released = False
+        self._is_killed = False  # by us, and not by the kernel
         self._works = 0
 
     @property
@@ -203,6 +204,7 @@ class Container:
             return
         self.process.signal(number)
         if number == SIGKILL:
+            self._is_killed = True
             self._pod.loop.spawn(kill_group(self._pod.loop, self._group))
 
     @property
@@ -273,7 +275,7 @@ class Container:
         return {
             "code": ended.code,
             "signal": ended.signal,
-            "oom_killed": ended.code == 128 + SIGKILL and bool(self._group.oom_kills()),
+            "oom_killed": ended.code == 128 + SIGKILL and not self._is_killed and bool(self._group.oom_kills()),
             "started_at_ns": start["started_at_ns"] if ran else None,
             "finished_at_ns": ended.at_ns,
             "reason": "" if ran else "StartError",
