@@ -72,7 +72,7 @@ def test_all_of_a_pod_go_together(path: Path) -> None:
     messages.make(str(path))
     messages.remove_all(str(path.parent))
     messages.remove_all(str(path.parent))
-    assert not path.parent.exists()
+    assert not path.parent.parent.exists()
 
 
 LOGS: dict[str, tuple[list[str], str]] = {

@@ -70,10 +70,12 @@ def remove(path: str) -> None:
 
 
 def remove_all(directory: str) -> None:
+    """The directory too, and the one it is in where nothing else is in that."""
     with suppress(OSError):
         for name in os.listdir(directory):
             remove(f"{directory}/{name}")
         os.rmdir(directory)
+        os.rmdir(os.path.dirname(directory))
 
 
 def _texts(entries: bytes) -> Iterator[bytes]:
