@@ -34,10 +34,14 @@ from podd.engine.engine import Engine, Settings
 from podd.engine.store import Store
 from podd.engine.view import ReloadReport
 from podd.errors import Denied, Invalid, PoddError
+from podd.linux.addresses import host_addresses
 from podd.linux.cgroup import Layout
 from podd.model import manifest
 
 logger = structlog.get_logger()
+
+PRIVATE = 0o700
+"""Of the directory in which Secrets are."""
 
 FAILPOINT = "PODD_FAILPOINT"
 """For tests of crashes: "POINT:N" in the environment ends podd by SIGKILL the Nth time it comes to that point."""
@@ -74,7 +78,7 @@ def _run(settings: Config) -> None:
     os.chdir("/")
     log.configure(daemon.log_level, daemon.log_format)
     raise_descriptor_limit()
-    for path, mode in ((daemon.run_dir, 0o711), (daemon.state_dir, 0o700), (daemon.log_dir, 0o750)):
+    for path, mode in ((daemon.run_dir, 0o711), (daemon.state_dir, PRIVATE), (daemon.log_dir, 0o750)):
         _make_private(path, mode)
     found = discover()
     drivers, broken = _make_drivers(settings, found)
@@ -93,6 +97,8 @@ def _make_private(path: str, mode: int) -> None:
         found = os.stat(path)
         if found.st_uid != 0 or stat.S_IMODE(found.st_mode) & 0o022:
             raise Denied(f"{path}: others than root may write there", remedy=f"chown root {path}; chmod go-w {path}")
+        if mode == PRIVATE:
+            os.chmod(path, stat.S_IMODE(found.st_mode) & mode)  # an older podd, or a person, made it wider
     except OSError as exc:
         raise Denied(f"{path}: cannot be made: {exc.strerror}", remedy="name another directory in podd.toml") from exc
 
@@ -191,6 +197,9 @@ def _make_engine(
             state_dir=daemon.state_dir,
             log_dir=f"{daemon.log_dir}/pods",
             memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            node_name=os.uname().nodename.lower(),
+            cpus=os.cpu_count() or 1,
+            storage_bytes=_size_of_file_system(daemon.state_dir),
         ),
         store=store,
         clock=Clock(),
@@ -202,8 +211,14 @@ def _make_engine(
         reload=_Reloader(settings),
         problems=problems,
         cgroups=Layout.detect().kind,
+        addresses=host_addresses,
         failpoint=failpoint,
     )
+
+
+def _size_of_file_system(path: str) -> int:
+    found = os.statvfs(path)
+    return found.f_blocks * found.f_frsize
 
 
 class _Reloader:

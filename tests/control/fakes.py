@@ -30,9 +30,11 @@ from podd.engine.view import (
     ReloadReport,
 )
 from podd.errors import Invalid, NotFound
+from podd.model.objects import Kind, Object, Secret
 from podd.model.pod import Container, ObjectMeta, Pod, PodSpec
 from podd.model.status import ContainerState, ContainerStatus, PodStatus
 
+STORED = Secret(metadata=ObjectMeta(name="s", uid="u"), data={"word": "aHVudGVyMg=="})
 UID = "0e6f2c5a-9f1b-4c53-8a45-2f3f5d0c9b11"
 
 
@@ -313,6 +315,19 @@ class FakeEngine:
         )
         root = CgroupNode(path="podd/p", name="p", limits=Limits(), usage=Usage(), processes=[], children=[leaf])
         return [PodCgroups(view=each, root=root) for each in self.pods.values()]
+
+    async def create_object(self, manifest: str, *, source: str, namespace: str | None) -> Object:
+        self._note("create_object", manifest=manifest, source=source, namespace=namespace)
+        return STORED
+
+    async def objects(self, kind: Kind, name: str | None, namespace: str | None) -> Sequence[Object]:
+        self._note("objects", kind=kind, name=name, namespace=namespace)
+        if name == "gone":
+            raise NotFound(f"{kind} default/gone: there is none")
+        return [STORED]
+
+    async def delete_object(self, kind: Kind, name: str, namespace: str | None) -> None:
+        self._note("delete_object", kind=kind, name=name, namespace=namespace)
 
     async def drivers(self) -> Sequence[DriverReport]:
         self._note("drivers")

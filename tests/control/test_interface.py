@@ -62,6 +62,8 @@ def differences(idl: Any, python: inspect.Type, where: str) -> Iterator[str]:  #
             yield from differences(INTERFACE.members[idl.name].type, python, f"{where} {idl.name}")
         case scanner._Object(), inspect.StructType(cls=cls) if cls is PodObject:
             return
+        case scanner._Object(), inspect.DictType():
+            return
         case scanner._Struct(), inspect.StructType(fields=fields):
             ours = {field.encode_name: field.type for field in fields}
             if set(ours) != set(idl.fields):

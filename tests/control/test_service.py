@@ -57,6 +57,19 @@ ASKED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("Stats", {}, "stats", {"name": None, "namespace": None}),
     ("Namespaces", {"name": "web"}, "namespaces", {"name": "web", "namespace": None}),
     ("Tree", {"namespace": "prod"}, "cgroups", {"name": None, "namespace": "prod"}),
+    (
+        "CreateObject",
+        {"manifest": "kind: Secret", "namespace": "ns"},
+        "create_object",
+        {"manifest": "kind: Secret", "source": "manifest", "namespace": "ns"},
+    ),
+    ("Objects", {"kind": "Secret"}, "objects", {"kind": "Secret", "name": None, "namespace": None}),
+    (
+        "DeleteObject",
+        {"kind": "ConfigMap", "name": "m"},
+        "delete_object",
+        {"kind": "ConfigMap", "name": "m", "namespace": None},
+    ),
     ("Drivers", {}, "drivers", {}),
     ("Info", {}, "info", {}),
     ("Reload", {}, "reload", {}),
@@ -261,3 +274,18 @@ def test_exec_refuses_what_no_process_can_have(podd: Running, asked: dict[str, A
         next(client.call_more("Exec", {"name": "web", **asked}, [0] * passed))
     assert caught.value.message.startswith(message)
     assert podd.engine.asked == []
+
+
+def test_objects_are_told_as_kubernetes_writes_them(podd: Running) -> None:
+    document = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s", "uid": "u"},
+        "data": {"word": "aHVudGVyMg=="},
+    }
+    with podd.client() as client:
+        assert client.call("io.podd.CreateObject", {"manifest": ""}) == {"document": document}
+        assert client.call("io.podd.Objects", {"kind": "Secret", "name": "s"}) == {"documents": [document]}
+        assert client.call("io.podd.DeleteObject", {"kind": "Secret", "name": "s"}) == {}
+        with pytest.raises(NotFound, match="there is none"):
+            client.call("io.podd.Objects", {"kind": "Secret", "name": "gone"})

@@ -157,7 +157,7 @@ async def test_all_or_nothing_over_documents(tmp_path: Path, host: FakeHost) -> 
         )
         assert (fresh.action, web.action) == ("refused", "refused")
         assert "spec.runtimeClassName: nobody: there is no such driver" in web.message
-        assert "another pod of the manifest is refused" in fresh.message
+        assert "another object of the manifest is refused" in fresh.message
         assert [v.pod.metadata.name for v in await one.list_pods(None, "")] == ["web"]
 
 

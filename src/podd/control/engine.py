@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from podd.control.objects import Objects
 from podd.driver.contract import Exit
 from podd.engine.view import (
     Added,
@@ -40,7 +41,7 @@ class ExecSession(Protocol):
     async def wait(self) -> Exit: ...
 
 
-class Engine(Protocol):
+class Engine(Objects, Protocol):
     """The engine, as a front end sees it.
 
     Every call may be cancelled at any await: the client has left. That ends the waiting, not what was ordered; an order

@@ -146,10 +146,10 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
         case ev.ContainerMade(id=id, created=created):
             held = container.made(instance, created.handle, created.observed, created.image_id)
             return with_instance(state, name, instance=held), [ev.WatchContainer(id=id)]
-        case ev.ContainerFailed(failure=failure) if _is_start(state, member):
-            return _start_failed(state, name, container.NEVER_MADE, failure, now_ns)
-        case ev.ContainerFailed(failure=failure):
-            ended = container.failed(instance, failure, container.NEVER_MADE, now_ns)
+        case ev.ContainerFailed(failure=failure, reason=reason) if _is_start(state, member):
+            return _start_failed(state, name, reason, failure, now_ns)
+        case ev.ContainerFailed(failure=failure, reason=reason):
+            ended = container.failed(instance, failure, reason, now_ns)
             return with_instance(state, name, instance=ended), warn("Failed", failure, name)
         case ev.ContainerExited(exit=exit) if isinstance(instance, container.Created) and _is_start(state, member):
             failure = ev.Failure(

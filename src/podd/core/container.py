@@ -8,6 +8,8 @@ effect, so after a crash they mean "maybe".
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec.structs import replace
 
 from podd.core.events import Failure
@@ -16,8 +18,10 @@ from podd.errors import Conflict
 from podd.model.ids import ContainerId
 from podd.model.value import Value
 
-NEVER_MADE = "CreateContainerError"
+NEVER_MADE: Final = "CreateContainerError"
 """The reason of an end without a container: it could not be made, so there is nothing that would count as a run."""
+CONFIG_ERROR: Final = "CreateContainerConfigError"
+"""Likewise: what its environment refers to is not there."""
 
 
 class State(Value, tag=True):
@@ -152,7 +156,7 @@ def exited(state: Instance, exit: Exit) -> Instance:
 
 
 def was_made(ended: Exited | Removing) -> bool:
-    return ended.exit.reason != NEVER_MADE
+    return ended.exit.reason not in (NEVER_MADE, CONFIG_ERROR)
 
 
 def start(state: Instance) -> Starting:

@@ -136,10 +136,11 @@ class ContainerMade(Report):
 
 
 class ContainerFailed(Report):
-    """It could not be made."""
+    """It could not be made. reason: as the kubelet has it."""
 
     id: ContainerId
     failure: Failure
+    reason: Literal["CreateContainerError", "CreateContainerConfigError"] = "CreateContainerError"
 
 
 class ContainersReleased(Report):

@@ -34,6 +34,9 @@ class Host(Value):
     state_dir: str  # absolute
     log_dir: str  # absolute; "" keeps no logs
     memory_bytes: int  # all of it; scales oom_score_adj
+    node_name: str = ""  # what pods are told
+    cpus: int = 1
+    storage_bytes: int = 0  # of the file system of state_dir
 
 
 class EmptyDir(Value, tag_field="kind", tag=True):
@@ -259,9 +262,14 @@ def volumes(pod: Pod, host: Host, sources: Sources = NOTHING) -> tuple[VolumePla
     return tuple(_volume(pod, volume, host, sources) for volume in pod.spec.volumes)
 
 
-def projected(pod: Pod, host: Host, sources: Sources) -> tuple[Projected, ...]:
-    """Of these volumes those that podd writes, and may write again while the pod runs. Raises as `projection.files`."""
-    return tuple(_projected(pod, volume, host, sources) for volume in pod.spec.volumes if is_projected(volume))
+def projected(pod: Pod, volume: Volume, host: Host, sources: Sources) -> Projected:
+    """Of a volume that podd writes, and may write again while the pod runs. Raises as `projection.files`."""
+    return Projected(
+        name=volume.name,
+        path=_host_path(pod, volume, host),
+        files=files(pod, volume, sources),
+        fs_group=pod.spec.security_context.fs_group,
+    )
 
 
 def volume_path(host: Host, uid: str, name: str) -> str:
@@ -273,18 +281,9 @@ def _host_path(pod: Pod, volume: Volume, host: Host) -> str:
     return volume.host_path.path if volume.host_path else volume_path(host, pod.metadata.uid, volume.name)
 
 
-def _projected(pod: Pod, volume: Volume, host: Host, sources: Sources) -> Projected:
-    return Projected(
-        name=volume.name,
-        path=_host_path(pod, volume, host),
-        files=files(pod, volume, sources),
-        fs_group=pod.spec.security_context.fs_group,
-    )
-
-
 def _volume(pod: Pod, volume: Volume, host: Host, sources: Sources) -> VolumePlan:
     if is_projected(volume):
-        return _projected(pod, volume, host, sources)
+        return projected(pod, volume, host, sources)
     path = _host_path(pod, volume, host)
     if volume.host_path:
         return HostPath(name=volume.name, path=path, type=volume.host_path.type)

@@ -254,7 +254,7 @@ def _restarts(state: PodState, name: str) -> bool:
 
 def _waiting_again(state: PodState, name: str, exit: Exit) -> tuple[str, str]:
     """Why a container that ended is not running yet: what could not be made says so, what ran is crash looping."""
-    if exit.reason in (container.NEVER_MADE, "RunContainerError", "VerifyError"):
+    if exit.reason in (container.NEVER_MADE, container.CONFIG_ERROR, "RunContainerError", "VerifyError"):
         return exit.reason, exit.message
     meta, delay_s = state.pod.metadata, state.members[name].backoff.delay_s
     return (

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from podd.core import container, look, plan, pod, resources, sandbox
 from podd.core import events as ev
+from podd.core.sources import Sources
 from podd.core.state import PodState
 from podd.driver.contract import CanPause, ContainerCreated, Driver, Exit, Handle
 from podd.engine import hooks, messages, resizing
@@ -87,6 +88,7 @@ class Surroundings:
         host: plan.Host,
         prepare_volumes: Callable[[PodState], Awaitable[None]],
         remove_volumes: Callable[[PodState], Awaitable[None]],
+        sources: Callable[[PodState], Sources],
         changed: Changed,
         told: Callable[[PodState, ev.Tell], None],
         failpoint: Callable[[str], None] = lambda _point: None,
@@ -97,6 +99,7 @@ class Surroundings:
         self.host = host
         self.prepare_volumes = prepare_volumes
         self.remove_volumes = remove_volumes
+        self.sources = sources
         self.changed = changed
         self.told = told
         self.failpoint = failpoint
@@ -378,10 +381,15 @@ class Actor:
             await anyio.sleep(ASK_AGAIN_S)
 
     async def _create_container(self, action: ev.CreateContainer, box: Handle) -> ev.Report:
-        spec = look.spec_of(self.state, action.name)
-        config = plan.container_config(
-            self.state.pod, spec, action.id, _sandbox_id(self.state), action.attempt, self._around.host
-        )
+        spec, id = look.spec_of(self.state, action.name), _sandbox_id(self.state)
+        sources = self._around.sources(self.state)
+        try:
+            config = plan.container_config(
+                self.state.pod, spec, action.id, id, action.attempt, self._around.host, sources
+            )
+        except PoddError as exc:
+            refused = ev.Failure(kind=exc.kind, message=exc.message, remedy=exc.remedy)
+            return ev.ContainerFailed(id=action.id, failure=refused, reason=container.CONFIG_ERROR)
         config = replace(config, pid_target=self._target(action.name))
 
         async def create() -> ContainerCreated:

@@ -10,6 +10,7 @@ from podd.core import container, look, sandbox, status
 from podd.core import state as st
 from podd.core.difference import Change
 from podd.engine.actor import Actor
+from podd.engine.objects import JudgedObject
 from podd.engine.view import Action, ApplyProgress, ApplyResult, FieldChange
 from podd.errors import PoddError
 from podd.model.pod import Pod
@@ -81,6 +82,22 @@ def refusal(pod: Pod, why: PoddError) -> ApplyResult:
         phase="Pending",
         reason=why.kind,
         message=str(why),
+    )
+
+
+def of_object(judged: JudgedObject) -> ApplyResult:
+    """A ConfigMap or Secret has no phase."""
+    meta, why = judged.one.metadata, judged.refused
+    return ApplyResult(
+        kind=judged.one.kind,
+        name=meta.name,
+        namespace=meta.namespace,
+        uid=meta.uid,
+        action=judged.action,
+        phase="",
+        reason=why.kind if why else "",
+        message=str(why) if why else "",
+        warnings=judged.warnings,
     )
 
 

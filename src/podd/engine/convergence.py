@@ -25,6 +25,7 @@ from podd.engine import applying, live
 from podd.engine.actor import Actor, record
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339
+from podd.engine.objects import Objects
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry
 from podd.engine.store import Store
 from podd.engine.view import Action, ApplyProgress, ApplyResult
@@ -94,6 +95,7 @@ class Convergence:
         *,
         registry: Registry,
         store: Store,
+        objects: Objects,
         aside: Aside,
         clock: Clock,
         drivers: Drivers,
@@ -103,6 +105,7 @@ class Convergence:
     ) -> None:
         self._registry = registry
         self._store = store
+        self._objects = objects
         self._aside = aside
         self._clock = clock
         self._drivers = drivers
@@ -125,19 +128,19 @@ class Convergence:
     ) -> Sequence[ApplyResult]:
         """As podd.control.engine.Engine.apply. origin: the file of static pods that it is, which its pods then keep."""
         checked = await self.checked(manifest, source, namespace or DEFAULT_NAMESPACE, strict=strict)
-        judged = [
-            but(self._judge(pod, origin), warnings=[str(remark) for remark in checked.remarks_of(pod)])
-            for pod in checked.pods
-        ]
+        objects = self._objects.judge(checked)
+        judged = [self._judge(pod, checked, origin) for pod in checked.pods]
         if dry_run:
-            return [_result(one) for one in judged]
-        if any(one.refused for one in judged):
-            return [_result(_not_alone(one)) for one in judged]
+            return [*map(applying.of_object, objects), *map(_result, judged)]
+        if any(one.refused for one in objects) or any(one.refused for one in judged):
+            spared = [applying.of_object(one.not_alone()) for one in objects]
+            return [*spared, *(_result(_not_alone(one)) for one in judged)]
+        self._objects.keep(objects)
         self._store.save_all(record(one.new) for one in judged if one.new is not None)
         done = [await self._do(one) for one in judged]
         if wait:
             await self._wait([one.target for one in done if one.target is not None], timeout_s, progress)
-        return [_result(one) for one in done]
+        return [*map(applying.of_object, objects), *map(_result, done)]
 
     def acceptable(self, pod: Pod) -> Pod:
         """As it would be accepted. Raises Invalid, Unsupported, or what a plugin refuses it with."""
@@ -157,9 +160,14 @@ class Convergence:
 
     # ---- judging
 
-    def _judge(self, asked: Pod, origin: str) -> Judged:
+    def _judge(self, asked: Pod, manifest: Manifest, origin: str) -> Judged:
+        warnings = [str(remark) for remark in manifest.remarks_of(asked)]
+        return but(self._judged(asked, manifest, origin), warnings=warnings)
+
+    def _judged(self, asked: Pod, manifest: Manifest, origin: str) -> Judged:
         try:
             pod = self._admitted(asked)
+            self._objects.check(pod, manifest)
             there = self._registry.named(pod.metadata.namespace, pod.metadata.name)
             if there is not None:
                 judged = self._compared(there, pod)
@@ -256,10 +264,10 @@ def _refuse_stranger(there: st.PodState, judged: Judged, origin: str) -> None:
 
 
 def _not_alone(judged: Judged) -> Judged:
-    """Of a manifest of which another pod is refused."""
+    """Of a manifest of which another object is refused."""
     if judged.refused or judged.action == "unchanged":
         return judged
-    why = Conflict("not applied: another pod of the manifest is refused")
+    why = Conflict("not applied: another object of the manifest is refused")
     return Judged(judged.pod, "refused", refused=why, warnings=judged.warnings)
 
 

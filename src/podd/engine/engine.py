@@ -22,13 +22,15 @@ from podd.core import events as ev
 from podd.core import plan, status
 from podd.core import state as st
 from podd.driver.contract import Driver
-from podd.engine import applying, live, recovery, select, static, successor
+from podd.engine import applying, live, podvolumes, recovery, select, static, successor
 from podd.engine.actor import Actor, Surroundings
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
 from podd.engine.convergence import Check, Convergence, Drivers
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
+from podd.engine.objects import Objects
+from podd.engine.podvolumes import PodVolumes
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
 from podd.engine.static import Listen, StaticPods
 from podd.engine.store import Store
@@ -44,6 +46,7 @@ from podd.engine.view import (
     ReloadReport,
 )
 from podd.errors import Conflict, PoddError, Unavailable, Unsupported
+from podd.model.objects import Kind, Object
 from podd.model.pod import Container, Pod
 from podd.model.relabel import relabelled
 
@@ -82,12 +85,13 @@ class Engine(Inside):
         reload: Callable[[], ReloadReport] = ReloadReport,
         problems: Sequence[str] = (),
         cgroups: str = "",
+        addresses: Callable[[], Sequence[str]] = tuple,
         failpoint: Callable[[str], None] = lambda _point: None,
         listen: Listen = static.listen,
     ) -> None:
         """broken: why a driver by that name cannot be had. admit: the plugins' word on a pod.
 
-        problems: what podd copes with since before the engine.
+        problems: what podd copes with since before the engine. addresses: the host's, the main one first.
         """
         super().__init__(Registry(), clock, host.log_dir)
         self._settings = settings
@@ -100,9 +104,12 @@ class Engine(Inside):
         self._started_ns = clock.now_ns()
         self._memory = Memory(store, observe)
         self._aside = Aside(store, drivers.values(), settings.state_dir)
+        self._objects = Objects(store, clock, self._object_changed)
+        self._volumes = PodVolumes(host, self._objects, addresses, self._memory.tell)
         self._convergence = Convergence(
             registry=self._registry,
             store=store,
+            objects=self._objects,
             aside=self._aside,
             clock=clock,
             drivers=Drivers(drivers, broken, settings.default_driver),
@@ -117,8 +124,9 @@ class Engine(Inside):
             store=store,
             clock=clock,
             host=host,
-            prepare_volumes=self._prepare_volumes,
-            remove_volumes=self._remove_volumes,
+            prepare_volumes=self._volumes.prepare,
+            remove_volumes=self._volumes.remove,
+            sources=self._volumes.sources,
             changed=self._changed,
             told=self._memory.tell,
             failpoint=failpoint,
@@ -263,6 +271,21 @@ class Engine(Inside):
         last = await live.debug(actor, named, target, self._convergence.acceptable)
         return Added(container=named.name, view=view(last))
 
+    # ---- what pods take values and files from
+
+    async def create_object(self, manifest: str, *, source: str, namespace: str | None) -> Object:
+        return self._objects.create(
+            await self._convergence.checked(manifest, source, namespace or DEFAULT_NAMESPACE, strict=True)
+        )
+
+    async def objects(self, kind: Kind, name: str | None, namespace: str | None) -> Sequence[Object]:
+        if name is None:
+            return self._objects.listed(kind, namespace)
+        return [self._objects.get(kind, namespace or DEFAULT_NAMESPACE, name)]
+
+    async def delete_object(self, kind: Kind, name: str, namespace: str | None) -> None:
+        self._objects.delete(kind, namespace or DEFAULT_NAMESPACE, name)
+
     # ---- what is going on
 
     def events(
@@ -316,7 +339,12 @@ class Engine(Inside):
             state_dir=self._settings.state_dir,
             log_dir=self._settings.log_dir,
             pods=Counter(status.phase(actor.state) for actor in self._registry),
-            problems=[*self._problems, *self._aside.problems(), *self._static.problems()],
+            problems=[
+                *self._problems,
+                *self._aside.problems(),
+                *self._objects.problems(),
+                *self._static.problems(),
+            ],
         )
 
     async def reload(self) -> ReloadReport:
@@ -373,6 +401,7 @@ class Engine(Inside):
     # ---- taking up, and upkeep
 
     async def _recover(self) -> None:
+        self._objects.load()
         states, quarantined = self._store.load(recovery.decode)
         for bad in quarantined:
             log.error("record.quarantined", pod=bad.name, namespace=bad.namespace, uid=bad.uid, reason=bad.reason)
@@ -408,6 +437,10 @@ class Engine(Inside):
 
     def _changed(self, old: st.PodState, new: st.PodState, *, gone: bool) -> None:
         self._registry.changed(new, gone=gone)
+        actor = self._registry.by_uid(new.uid)
+        if actor is not None and old.pod is not new.pod and podvolumes.writes(new.pod):
+            assert self._tasks is not None
+            self._tasks.start_soon(self._volumes.refresh, actor)
         before, after = status.phase(old), status.phase(new)
         if gone or before != after:
             meta = new.pod.metadata
@@ -419,14 +452,9 @@ class Engine(Inside):
                 phase=after,
             )
 
-    async def _prepare_volumes(self, state: st.PodState) -> None:
-        plans = plan.volumes(state.pod, self._around.host)
-        if plans:
-            await anyio.to_thread.run_sync(volumes.prepare, plans)
-
-    async def _remove_volumes(self, state: st.PodState) -> None:
-        """And the logs, and what members said of their ends: what lives as long as the pod, and no longer."""
-        logs = plan.log_directory(state.pod, self._around.host.log_dir)
-        if logs:
-            await anyio.to_thread.run_sync(volumes.remove_directory, logs)
-        await anyio.to_thread.run_sync(volumes.remove, self._settings.state_dir, state.uid)
+    def _object_changed(self, kind: Kind, namespace: str, name: str) -> None:
+        assert self._tasks is not None
+        for actor in self._registry.all():
+            pod = actor.state.pod
+            if pod.metadata.namespace == namespace and podvolumes.uses(pod, kind, name):
+                self._tasks.start_soon(self._volumes.refresh, actor)

@@ -70,6 +70,10 @@ class Registry:
     def by_uid(self, uid: str) -> Actor | None:
         return self._actors.get(uid)
 
+    def all(self) -> list[Actor]:
+        """Those that wait for another's place too."""
+        return list(self._actors.values())
+
     def successor(self, actor: Actor) -> Actor | None:
         """The pod that is to take its place."""
         return self._successors.get(actor.state.uid)

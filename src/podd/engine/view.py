@@ -43,7 +43,7 @@ class ApplyProgress(Value):
     message: str = ""
 
 
-Action = Literal["created", "unchanged", "amended", "resized", "recreated", "kept", "refused"]
+Action = Literal["created", "configured", "unchanged", "amended", "resized", "recreated", "kept", "refused"]
 
 
 class FieldChange(Value):
@@ -57,7 +57,7 @@ class FieldChange(Value):
 
 
 class ApplyResult(Value):
-    """What became, or would become, of one pod of a manifest.
+    """What became, or would become, of one pod of a manifest, or of a ConfigMap or Secret, which has no phase.
 
     refused: nothing was changed. kept: another was to take its place and could not start, so it is as it was. Reason
     and message say why.
@@ -67,11 +67,12 @@ class ApplyResult(Value):
     namespace: str
     uid: str
     action: Action
-    phase: Phase
+    phase: Literal[Phase, ""]
     reason: str = ""
     message: str = ""
     warnings: Sequence[str] = ()
     changes: Sequence[FieldChange] = ()
+    kind: Literal["Pod", "ConfigMap", "Secret"] = "Pod"
 
 
 class LogLine(Value):

@@ -25,6 +25,7 @@ from podd.model.value import Value
 class Need(Value):
     """A ConfigMap or Secret, or a key of one, without which a pod of the manifest cannot start; where it says so."""
 
+    pod: str
     kind: Kind
     namespace: str
     name: str
@@ -147,7 +148,8 @@ def _needs(pod: Pod, reader: Reader, path: Path, source: str) -> Iterator[Need]:
             message=shown(message),
             remedy="optional: true lets the pod do without" if ref.key else f"put it into the manifest; {create}",
         )
-        yield Need(kind=ref.kind, namespace=pod.metadata.namespace, name=ref.name, key=ref.key, at=at)
+        meta = pod.metadata
+        yield Need(pod=meta.name, kind=ref.kind, namespace=meta.namespace, name=ref.name, key=ref.key, at=at)
 
 
 LISTS = ("List", "PodList", "ConfigMapList", "SecretList")

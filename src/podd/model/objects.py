@@ -9,6 +9,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import msgspec
 from msgspec.structs import replace
 
 from podd.model.pod import ObjectMeta, Struct
@@ -59,6 +60,11 @@ class Secret(Struct, kw_only=True):
 
 
 Object = ConfigMap | Secret
+
+
+def written(one: Object) -> dict[str, Any]:
+    """As Kubernetes writes it."""
+    return {"apiVersion": one.api_version, "kind": one.kind, **msgspec.to_builtins(one)}
 
 
 def decode(text: str) -> bytes:
