@@ -98,7 +98,7 @@ def test_a_refused_pod_refuses_its_manifest(run: Run, applied: Applied, tmp_path
     shown = run("apply", "-f", f"{tmp_path}/pods.yaml")
     assert (shown.status, shown.out) == (1, "")
     assert shown.err.splitlines() == [
-        "podd-cli: pod/a: not applied: another pod of the same manifest is refused",
+        "podd-cli: pod/a: not applied: another object of the same manifest is refused",
         "podd-cli: pod/b: refused: Conflict: spec.containers: cannot be changed; delete the pod first",
     ]
     dry = run("apply", "-f", f"{tmp_path}/pods.yaml", "--dry-run")

@@ -97,13 +97,13 @@ class Apply:
     def _report(self, results: Sequence[Json] | None) -> None:
         refused = _refused(results or ())
         for result in results or ():
-            name = f"pod/{result['name']}"
+            name = f"{result.get('kind', 'Pod').lower()}/{result['name']}"
             for warning in result.get("warnings", ()):
                 note(f"{name}: {warning}")  # it says itself whether it is a warning or a note
             if result["action"] in FAILED:
                 self._fail(name, result, FAILED[result["action"]])
             elif refused and not self._options.dry_run:
-                self._status = complain(f"{name}: not applied: another pod of the same manifest is refused")
+                self._status = complain(f"{name}: not applied: another object of the same manifest is refused")
             else:
                 self._accepted(name, result)
 
@@ -111,7 +111,7 @@ class Apply:
         verb = result["action"]
         if self._options.dry_run:
             print("\n".join([f"{name} {verb} (dry run)", *changes.lines(result)]), flush=True)
-        elif not self._options.wait:
+        elif not self._options.wait or not result["phase"]:
             print(f"{name} {verb}", flush=True)
         elif result["phase"] in GOOD_PHASES and result.get("reason") != NOT_RESIZED:
             print(f"{name} {verb}: {result['phase']}", flush=True)

@@ -11,7 +11,7 @@ from podd.cli import durations, manifest_words
 from podd.cli.connect import batches, connect
 from podd.cli.status import Json, all_statuses, podd_status, status
 from podd.cli.text import Table, clean, complain
-from podd.cli.words import add_namespace_options, listed_namespace, pod_names
+from podd.cli.words import add_namespace_options, listed_namespace, object_names, pod_names
 from podd.errors import PoddError
 
 NONE = "<none>"
@@ -25,6 +25,10 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
+    if about := object_names(options.words):
+        from podd.cli import objects
+
+        return objects.describe(options, *about)
     result = 0
     names = pod_names(options.words)
     with connect(options) as podd:

@@ -44,7 +44,7 @@ def _diff(podd: Client, manifest: Manifest, options: Namespace) -> int:
 
 
 def _show(result: Json, source: str) -> int:
-    name = f"pod/{result['name']}"
+    name = f"{result.get('kind', 'Pod').lower()}/{result['name']}"
     for warning in result.get("warnings", ()):
         note(f"{name}: {warning}")
     if result["action"] == "refused":

@@ -1,4 +1,4 @@
-"""podd-cli get: pods as a table, or for programs."""
+"""podd-cli get: pods as a table, or for programs; ConfigMaps and Secrets likewise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from podd.cli import durations, output
 from podd.cli.connect import connect
 from podd.cli.status import Json, colour, podd_status, ready, restarts, status
 from podd.cli.text import Table, complain, note
-from podd.cli.words import Usage, add_namespace_options, listed_namespace, pod_names
+from podd.cli.words import Usage, add_namespace_options, listed_namespace, object_names, pod_names
 from podd.control.client import Client
 from podd.errors import PoddError
 
@@ -20,7 +20,7 @@ WIDE = ("DRIVER", "IP", "SANDBOX")
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.usage = f"{parser.prog} pods | pod NAME ... | pod/NAME ... [options]"
+    parser.usage = f"{parser.prog} pods | pod NAME ... | pod/NAME ... | configmaps | secrets [NAME ...] [options]"
     parser.add_argument("words", nargs="+", metavar="pods", help="all of a namespace, or those that are named")
     output.add_format_option(parser, "wide", "name")
     add_namespace_options(parser)
@@ -29,6 +29,10 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
+    if about := object_names(options.words):
+        from podd.cli import objects
+
+        return objects.get(options, *about)
     names = pod_names(options.words)
     if names and (options.selector or options.all_namespaces):
         raise Usage("a pod's name goes with neither --selector nor --all-namespaces")

@@ -18,7 +18,8 @@ from podd.errors import PoddError
 COMMANDS = {  # word: its module in podd.cli, and what it does
     "apply": ("apply", "make pods as manifests say, or change them"),
     "diff": ("diff", "show what applying manifests would change"),
-    "get": ("get", "list pods"),
+    "create": ("create", "make a ConfigMap or a Secret"),
+    "get": ("get", "list pods, ConfigMaps or Secrets"),
     "describe": ("describe", "tell all about a pod"),
     "delete": ("delete", "stop pods and forget them"),
     "stop": ("lifecycle", "stop pods and keep them"),

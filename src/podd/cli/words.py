@@ -7,6 +7,12 @@ from collections.abc import Sequence
 
 EXIT_INTERRUPTED, EXIT_PIPE = 130, 141  # as of a process that SIGINT or SIGPIPE ended
 POD_WORDS = ("pod", "pods", "po")
+CONFIG_MAP, SECRET = "ConfigMap", "Secret"
+OBJECT_WORDS = {
+    **dict.fromkeys(("configmap", "configmaps", "cm"), CONFIG_MAP),
+    **dict.fromkeys(("secret", "secrets"), SECRET),
+}
+"""By resource word, as kubectl has them."""
 
 
 class Usage(Exception):
@@ -31,6 +37,32 @@ def pod_names(words: Sequence[str]) -> list[str]:
         return [pod_name(word) for word in words]
     named = f"'{words[0]}': not a resource" if words else "a resource is missing"
     raise Usage(f"{named}: podd has pods: write 'pods', 'pod NAME' or 'pod/NAME'")
+
+
+def object_names(words: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Kind and names, of "configmaps", "secret a b" or "secret/a secret/b". None: it is about something else.
+
+    Raises Usage: about both.
+    """
+    if not words:
+        return None
+    if words[0] in OBJECT_WORDS:
+        kind = OBJECT_WORDS[words[0]]
+        return kind, [_object_name(word, kind) for word in words[1:]]
+    kinds = {OBJECT_WORDS.get(word.partition("/")[0]) for word in words if "/" in word}
+    if kinds.isdisjoint((CONFIG_MAP, SECRET)):
+        return None
+    (first, *others) = kinds
+    if others or first is None or not all("/" in word for word in words):
+        raise Usage("one kind at a time: write 'configmap NAME ...', 'secret NAME ...' or 'pod NAME ...'")
+    return first, [_object_name(word, first) for word in words]
+
+
+def _object_name(word: str, kind: str) -> str:
+    prefix, slash, name = word.rpartition("/")
+    if not name or (slash and OBJECT_WORDS.get(prefix) != kind):
+        raise Usage(f"'{word}': not the name of a {kind}")
+    return name
 
 
 def whole_number(text: str) -> int:
