@@ -222,6 +222,13 @@ def test_failed_start_tells_why(run: Run, daemon: FakeDaemon) -> None:
     assert "                in $PATH" in lines
 
 
+def test_a_static_pod_names_its_file(run: Run, daemon: FakeDaemon) -> None:
+    ours = {"driver": "setns", "source": "/etc/podd/pods.d/web.yaml"}
+    static = {**POD, "status": {"phase": "Running", "podd": ours}}
+    daemon.answers |= {"Get": lambda _: {"pod": static}, "Events": lambda _: [{"events": []}]}
+    assert "Manifest:       /etc/podd/pods.d/web.yaml" in run("describe", "pod", "hello").lines
+
+
 def test_several_pods_and_one_that_is_missing(run: Run, daemon: FakeDaemon) -> None:
     def get(call: Call) -> Json:
         if call.parameters["name"] == "missing":

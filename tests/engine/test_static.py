@@ -128,6 +128,21 @@ async def test_pods_run_on_while_podd_is_away_and_it_sees_what_changed_meanwhile
         assert found["stays"].pod.metadata.uid == uid
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["with the store", "without it"])
+async def test_pods_come_back_after_a_reboot(folder: Path, kept: bool) -> None:
+    (folder / "web.yaml").write_text(pod("web"))
+    async with podd(folder, FakeHost()) as one:
+        before = (await shown(one))["web"]
+    if not kept:
+        for path in folder.parent.glob("podd.db*"):
+            os.unlink(path)
+    async with podd(folder, FakeHost()) as one:
+        await anyio.sleep(ENDED_S)
+        after = (await shown(one))["web"]
+        assert after.status.phase == "Running"
+        assert (after.pod.metadata.uid == before.pod.metadata.uid) is kept
+
+
 async def test_pods_of_others_are_let_be(folder: Path) -> None:
     async with podd(folder) as one:
         await apply(one, pod("mine"))
@@ -192,6 +207,7 @@ async def test_a_file_that_is_wrong_leaves_its_pod_alone_and_is_shown_with_its_l
         assert wrong.reason == "ManifestError"
         assert f"{path}:5:18: spec.containers[0].nmae: unknown field" in wrong.message
         assert (await one.get("web.yaml", None)).status == wrong
+        assert (await one.get(str(path), None)).status == wrong
         assert (await one.info()).problems == [f"static pods: {wrong.message}"]
         for name in ("web", "web.yaml"):
             told = [message for reason, message in await events(one, name) if reason == "ManifestError"]
@@ -254,7 +270,7 @@ async def test_a_pod_of_a_file_is_changed_and_deleted_by_its_file_alone(folder: 
         assert "change that file" in refused.message
         with pytest.raises(Conflict, match="would come back") as caught:
             await one.delete("web", None, grace_period_s=None, wait=False)
-        assert "podd-cli stop pod web" in caught.value.remedy
+        assert "podd-cli stop web" in caught.value.remedy
         await one.stop("web", None, grace_period_s=None, wait=True)
         await anyio.sleep(LOOKED_S)
         assert (await shown(one))["web"].status.reason == "Stopped"

@@ -79,7 +79,8 @@ def _head(pod: Json) -> Iterator[str]:
             "Status": status(pod),
         }
     )
-    optional = {"Phase": state.get("phase"), "Reason": state.get("reason"), "Message": state.get("message")}
+    why = {"Phase": state.get("phase"), "Reason": state.get("reason"), "Message": state.get("message")}
+    optional = {"Manifest": ours.get("source"), **why}
     yield from _fields({name: value for name, value in optional.items() if value})
     yield from _fields(
         {

@@ -301,7 +301,10 @@ class Engine(Inside):
         if there is not None:
             heir = self._registry.successor(there)
             return {there.state.uid, heir.state.uid if heir else ""}.__contains__
-        uid = self._memory.uid_of(name, namespace) or self._registry.find(name, namespace).state.uid
+        uid = self._memory.uid_of(name, namespace)
+        if uid is None:
+            wrong = self._wrong_file(name, namespace)
+            uid = wrong.pod.metadata.uid if wrong else self._registry.find(name, namespace).state.uid
         return uid.__eq__
 
     def _of_pods(self, wanted: select.Selector, selector: str) -> Callable[[str], bool]:

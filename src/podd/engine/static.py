@@ -108,7 +108,7 @@ class StaticPods:
             meta = pod.pod.metadata
             raise Conflict(
                 f"pod {meta.namespace}/{meta.name}: comes from {pod.source}, and would come back",
-                remedy=f"remove that file, or stop the pod: podd-cli stop pod {meta.name} -n {meta.namespace}",
+                remedy=f"remove that file, or stop the pod: podd-cli stop {meta.name} -n {meta.namespace}",
             )
 
     # ---- shown
@@ -124,7 +124,9 @@ class StaticPods:
         return [_view(path, file) for path, file in sorted(self._files.items()) if file.problem]
 
     def find(self, name: str, namespace: str) -> PodView | None:
-        return next((view for view in self.views(namespace) if view.pod.metadata.name == name), None)
+        """By name, or by the path, which stands for its uid."""
+        wanted = (view for view in self.views(namespace) if name in (view.pod.metadata.name, view.pod.metadata.uid))
+        return next(wanted, None)
 
     # ---- looking
 
