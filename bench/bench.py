@@ -21,6 +21,7 @@ from typing import NoReturn
 import figures
 import machine
 import measures
+import probing
 from compare import US, compare
 from effort import FULL, QUICK, Effort
 from figures import Row
@@ -31,6 +32,7 @@ ALONE: dict[str, Callable[[Podd, Effort], list[Row]]] = {
     "parallel": measures.parallel,
     "exec": measures.exec_true,
     "density": measures.density,
+    "probes": probing.probes,
 }
 COMPARED = "compare"
 

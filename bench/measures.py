@@ -24,17 +24,17 @@ def start_and_delete(podd: Podd, effort: Effort) -> list[Row]:
     started, deleted, skewed = [], [], []
     lives = effort.warm_up + effort.rounds
     with Wire(podd.socket) as wire:
-        apply(wire, podd, "first")
+        apply(wire, podd.manifest("first"))
         wire.call("Delete", name="first", now=True)
         before = podd.cpu_ms()
         for number in range(lives):
             name = f"life-{number}"
-            started.append(_timed_ms(lambda name=name: apply(wire, podd, name)))  # type: ignore[misc]
+            started.append(_timed_ms(lambda name=name: apply(wire, podd.manifest(name))))  # type: ignore[misc]
             skewed.append(wire.call("Get", name=name)["pod"]["status"]["podd"]["startSkewUs"] / 1e3)
             deleted.append(_timed_ms(lambda name=name: wire.call("Delete", name=name, now=True)))  # type: ignore[misc]
         time.sleep(effort.settle_s)
         used = podd.cpu_ms()
-        apply(wire, podd, "switched")
+        apply(wire, podd.manifest("switched"))
         switched = _samples_ms(lambda: _stop_and_start(wire, "switched"), effort)
         wire.call("Delete", name="switched", now=True)
     cpu = [] if before is None or used is None else [Row(LIFE, "ms", [(used - before) / lives])]
@@ -61,7 +61,7 @@ def parallel(podd: Podd, effort: Effort) -> list[Row]:
             names = [f"batch-{number}-{i}" for i in range(AT_A_TIME)]
             began = time.perf_counter()
             for wire, name in zip(wires, names, strict=True):
-                wire.send(_apply_message(podd, name))
+                wire.send(_apply_message(podd.manifest(name)))
             for wire in wires:
                 _expect_running(wire.receive())
             rates.append(AT_A_TIME / (time.perf_counter() - began))
@@ -72,7 +72,7 @@ def parallel(podd: Podd, effort: Effort) -> list[Row]:
 
 def exec_true(podd: Podd, effort: Effort) -> list[Row]:
     with Wire(podd.socket) as wire:
-        apply(wire, podd, "host")
+        apply(wire, podd.manifest("host"))
         stdio = null_stdio()
         fds = {"stdin_fd": 0, "stdout_fd": 1, "stderr_fd": 2}
         call = encode("Exec", {"name": "host", "container": "c0", "argv": ["true"], **fds}, more=True)
@@ -98,7 +98,7 @@ def density(podd: Podd, effort: Effort) -> list[Row]:
     rows = _daemon_memory(podd, "no pod", most_mib=None)
     with Wire(podd.socket) as wire:
         for number in range(effort.pods):
-            apply(wire, podd, f"dense-{number}")
+            apply(wire, podd.manifest(f"dense-{number}"))
         many = f"{effort.pods} pods"
         python = [sys.executable, "-c", "pass"]
         bare = _samples_ms(lambda: subprocess.run(python, check=True, env=podd.environment), effort)
@@ -140,14 +140,14 @@ def _idle(pids: list[int], effort: Effort) -> list[Row]:
 # ---- steps
 
 
-def apply(wire: Wire, podd: Podd, name: str) -> None:
+def apply(wire: Wire, manifest: str) -> None:
     """Returns when its members have been released. Raises RuntimeError: they have not."""
-    wire.send(_apply_message(podd, name))
+    wire.send(_apply_message(manifest))
     _expect_running(wire.receive())
 
 
-def _apply_message(podd: Podd, name: str) -> bytes:
-    return encode("Apply", {"manifest": podd.manifest(name), "wait": True})
+def _apply_message(manifest: str) -> bytes:
+    return encode("Apply", {"manifest": manifest, "wait": True})
 
 
 def _expect_running(reply: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ COMMAND = ("sleep", "3600")
 MEMORY_MIB = 64
 CPUS = 0.5
 PIDS = 64
+WEB, WEB_PORT = "/var/www", 8080
 
 CONFIG = """\
 [daemon]
@@ -55,6 +56,9 @@ def make_rootfs(folder: str) -> str:
     shutil.copy(busybox, os.path.join(rootfs, "bin", "busybox"))
     for name in ("sh", "sleep", "true"):
         os.symlink("busybox", os.path.join(rootfs, "bin", name))
+    os.mkdir(f"{rootfs}{WEB}")
+    with open(f"{rootfs}{WEB}/index.html", "w", encoding="ascii") as page:
+        page.write("ok\n")
     return rootfs
 
 
@@ -148,9 +152,12 @@ class Podd:
         """Three members with limits; the default seccomp profile, capabilities and masked paths are podd's own."""
         limits = {"cpu": str(CPUS), "memory": f"{MEMORY_MIB}Mi", "podd.io/pids": PIDS}
         container = {"image": f"rootfs:{self._rootfs}", "command": COMMAND, "resources": {"limits": limits}}
-        containers = [{"name": f"c{number}", **container} for number in range(MEMBERS)]
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers}}
-        return json.dumps(pod)  # JSON is YAML
+        return _pod(name, [{"name": f"c{number}", **container} for number in range(MEMBERS)])
+
+    def probed(self, name: str, probe: dict[str, Any]) -> str:
+        """One member, which serves a page; with that as its readiness probe."""
+        serve = ["busybox", "httpd", "-f", "-p", f"127.0.0.1:{WEB_PORT}", "-h", WEB]
+        return _pod(name, [{"name": "c", "image": f"rootfs:{self._rootfs}", "command": serve, "readinessProbe": probe}])
 
     def cli(self, *words: str) -> None:
         """Raises CalledProcessError."""
@@ -174,6 +181,12 @@ class Podd:
     def zygotes(self, parents: Mapping[int, int]) -> list[int]:
         """What the daemon has started and all shims share."""
         return [pid for pid, parent in parents.items() if parent == self.pid]
+
+
+def _pod(name: str, containers: list[dict[str, Any]]) -> str:
+    return json.dumps(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers}}
+    )  # JSON is YAML
 
 
 def _is_static(program: str) -> bool:

@@ -38,10 +38,15 @@ ALONE = {
     "RSS of the daemon, 4 pods": "MiB",
     "idle CPU, 4 pods, scheduler's clock": "% core",
     "idle CPU, 4 pods, utime + stime": "% core",
+    "http probe each second, of 4 pods": "% core",
+    "tcp probe each second, of 4 pods": "% core",
 }
 COMPARED = {"start": "ms", "delete": "ms", "PSS of a pod's supervisors, 2 pods": "MiB"}
 
-CPU = {"CPU of a start and a delete, all processes": "ms"}  # where there is a cgroup v2
+CPU = {  # where there is a cgroup v2
+    "CPU of a start and a delete, all processes": "ms",
+    "exec probe each second, of 4 pods": "% core",
+}
 HAS_IMAGE = shutil.which("busybox") is not None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -128,4 +129,4 @@ async def test_a_driver_that_cannot_exec(place: Place) -> None:
         name = "plain"
 
     cannot = Outcome(result="error", message="driver plain: cannot exec")
-    assert await handlers.probe(place._replace(driver=Plain()), probe("check")) == cannot  # type: ignore[arg-type]
+    assert await handlers.probe(replace(place, driver=Plain()), probe("check")) == cannot  # type: ignore[arg-type]

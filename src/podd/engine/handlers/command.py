@@ -24,7 +24,7 @@ class Ended(NamedTuple):
 
 async def run(place: Place, argv: Sequence[str]) -> Ended:
     """Whoever cancels it has it killed. Raises Failed: there is no such command; PoddError: it cannot be run now."""
-    driver, container = place.commands(), place.container
+    driver, container = place.commands, place.container
     output = bytearray()
     with _pipe() as (read, write):
         try:

@@ -17,8 +17,6 @@ from podd.errors import PoddError
 OWN = ("127.0.0.1", "::1")
 """The pod's own addresses, where no host is given."""
 
-_UNDER_WAY = (errno.EINPROGRESS, errno.EINTR)
-
 
 class Connection(ByteStream):
     """A connected socket. For one task."""
@@ -57,6 +55,7 @@ class Connection(ByteStream):
         self._sock.shutdown(socket.SHUT_WR)
 
     async def aclose(self) -> None:
+        """At once: it awaits nothing, so that nobody can cancel it."""
         self._sock.close()
 
     def _broken(self, verb: str, exc: OSError) -> Failed:
@@ -76,16 +75,19 @@ async def dial(place: Place, host: str, port: int) -> Connection:
 
 async def _connect(place: Place, address: str, port: int) -> Connection:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    fd = await place.network().open_socket(place.sandbox, family, socket.SOCK_STREAM)
+    fd = await place.network.open_socket(place.sandbox, family, socket.SOCK_STREAM)
     sock = socket.socket(family, socket.SOCK_STREAM, fileno=fd)
     name = join(address, port)
     try:
         sock.setblocking(False)
+        # To an address of its own the kernel connects, or is refused, before the first call returns to say that it is
+        # under way. The second tells.
+        sock.connect_ex((address, port))
         error = sock.connect_ex((address, port))
-        if error in _UNDER_WAY:
+        if error == errno.EALREADY:
             await anyio.wait_writable(sock)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
+        if error not in (0, errno.EISCONN):
             raise Failed(f"dial tcp {name}: connect: {os.strerror(error).lower()}")
     except BaseException:
         sock.close()

@@ -55,8 +55,7 @@ async def check(place: Place, action: GRPCAction, timeout_s: float) -> None:
         raise Failed(f"timeout: health rpc did not complete within {timeout_s:g}s") from exc
     finally:
         if connection is not None:
-            with anyio.CancelScope(shield=True):
-                await connection.aclose()
+            await connection.aclose()
     _judge(answer)
 
 

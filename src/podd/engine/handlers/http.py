@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -59,10 +59,9 @@ class Response(NamedTuple):
 async def get(place: Place, action: HTTPGetAction) -> Response:
     """Redirects are followed as long as they stay on the same host. Raises Failed: no answer that makes sense."""
     first = url = url_of(place, action)
-    headers = _headers(action)
     for _ in range(MAX_REDIRECTS):
         try:
-            response = await _exchange(place, url, headers)
+            response = await _exchange(place, url, action)
         except Failed as exc:
             raise Failed(f'Get "{first}": {exc}') from exc
         following = _follow(url, response)
@@ -110,12 +109,12 @@ def _headers(action: HTTPGetAction) -> Headers:
 # ---- one request -----------------------------------------------------------------------------------------------------
 
 
-async def _exchange(place: Place, url: Url, headers: Headers) -> Response:
+async def _exchange(place: Place, url: Url, action: HTTPGetAction) -> Response:
     stream: ByteStream = await dial(place, url.host, url.port)
     try:
         if url.scheme == "https":
             stream = await _secured(stream)
-        return await _request(stream, url, headers)
+        return await _ask(stream, _request(url, action))
     except ssl.SSLError as exc:
         if exc.reason == "WRONG_VERSION_NUMBER":
             raise Failed("http: server gave HTTP response to HTTPS client") from exc
@@ -123,12 +122,11 @@ async def _exchange(place: Place, url: Url, headers: Headers) -> Response:
     except (anyio.BrokenResourceError, anyio.EndOfStream) as exc:
         raise Failed("EOF") from exc
     finally:
-        with anyio.CancelScope(shield=True):
-            await _close(stream)
+        await _close(stream)
 
 
 async def _close(stream: ByteStream) -> None:
-    """At once: nobody waits for the far end to agree."""
+    """At once, so that nobody can cancel it: the far end is not asked to agree."""
     while isinstance(stream, TLSStream):
         stream = stream.transport_stream  # type: ignore[assignment]
     await stream.aclose()
@@ -147,10 +145,15 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
-async def _request(stream: ByteStream, url: Url, headers: Headers) -> Response:
-    machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+@lru_cache(maxsize=1024)  # most are the same again and again
+def _request(url: Url, action: HTTPGetAction) -> h11.Request:
+    headers = _headers(action)
     host = [] if headers and headers[0][0] == b"host" else [(b"host", url.authority.encode())]
-    request = h11.Request(method="GET", target=url.target, headers=[*host, *headers, (b"connection", b"close")])
+    return h11.Request(method="GET", target=url.target, headers=[*host, *headers, (b"connection", b"close")])
+
+
+async def _ask(stream: ByteStream, request: h11.Request) -> Response:
+    machine = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
     await stream.send(machine.send(request) + machine.send(h11.EndOfMessage()))
     head: h11.Response | None = None
     body = bytearray()

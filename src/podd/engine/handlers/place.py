@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from podd.driver.contract import CanConnect, CanExec, Driver, Handle
 from podd.errors import Unsupported
@@ -13,19 +14,25 @@ class Failed(Exception):
     """What was asked did not succeed: the container's doing, not podd's. The text is for people, as the kubelet's."""
 
 
-class Place(NamedTuple):
-    """A container that runs, and the network of its pod. Raises Unsupported: the driver lacks the power."""
+@dataclass(frozen=True)
+class Place:
+    """A container that runs, and the network of its pod. The powers of its driver raise Unsupported where it has not.
+
+    They are asked for once: to hold an object against a Protocol takes as long as a tenth of a probe.
+    """
 
     driver: Driver
     sandbox: Handle
     container: Handle
     spec: Container
 
+    @cached_property
     def commands(self) -> CanExec:
         if not isinstance(self.driver, CanExec):
             raise Unsupported(f"driver {self.driver.name}: cannot exec")
         return self.driver
 
+    @cached_property
     def network(self) -> CanConnect:
         if not isinstance(self.driver, CanConnect):
             raise Unsupported(f"driver {self.driver.name}: cannot connect")
