@@ -144,9 +144,20 @@ async def test_shared_pids_are_seen_and_orphans_are_reaped(lab: Lab) -> None:
 
 
 async def test_hostname_and_sysctls_are_the_pods(lab: Lab) -> None:
-    made = await lab.sandbox(hostname="web-0", sysctls={"net.ipv4.ip_unprivileged_port_start": "0"})
-    said, _ = await run(lab, made.handle, "hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start")
-    assert said == "web-0\n0\n"
+    asked = {
+        "net.ipv4.ip_unprivileged_port_start": "0",
+        "net/ipv4/conf/lo/rp_filter": "2",
+        "kernel.shm_rmid_forced": "1",
+        "kernel.msgmax": "4711",
+        "kernel.sem": "251\t32001\t33\t129",
+        "fs.mqueue.msg_max": "11",
+    }
+    files = {f"/proc/sys/{name.replace('.', '/')}": value for name, value in asked.items()}
+    before = {path: Path(path).read_text() for path in files}
+    made = await lab.sandbox(hostname="web-0", sysctls={n: v.replace("\t", " ") for n, v in asked.items()})
+    said, _ = await run(lab, made.handle, f"hostname; cat {' '.join(files)}")
+    assert said.splitlines() == ["web-0", *asked.values()]
+    assert {path: Path(path).read_text() for path in files} == before
     assert os.uname().nodename != "web-0"
 
 

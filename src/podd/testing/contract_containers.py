@@ -171,6 +171,17 @@ class Containers:
         assert (ended.code, ended.signal) == (137, 9)
         await lab.driver.signal_containers([polite, stubborn], signal.SIGTERM)  # of what has ended: quiet
 
+    @pytest.mark.parametrize("number", [signal.SIGRTMIN, signal.SIGRTMIN + 3, signal.SIGRTMAX])
+    async def test_signals_without_a_name_arrive(self: Any, lab: Lab, number: int) -> None:
+        needs_processes(self)
+        waits = f"trap 'exit 9' {int(number)}; echo ready > {SHARED}/ready; while :; do sleep 3600 & wait $!; done"
+        made = await lab.sandbox()
+        container = await lab.started(made.handle, Act(waits))
+        await lab.seen("ready")
+        await lab.driver.signal_containers([container], int(number))
+        with anyio.fail_after(10):
+            assert (await lab.driver.wait_container(container)).code == 9
+
     async def _signal_until_it_ends(self, lab: Lab, handle: Handle) -> None:
         """Until a shell has set its trap, a signal to it is lost: it is a first process."""
         with anyio.fail_after(10):
