@@ -8,6 +8,7 @@ import structlog
 from podd.core import events as ev
 from podd.engine import handlers
 from podd.engine.handlers import Failed, Place
+from podd.engine.probes import MAX_TOLD
 from podd.errors import Kind, PoddError
 from podd.model.pod import Lifecycle, LifecycleHandler, ObjectMeta
 
@@ -21,7 +22,7 @@ async def run(action: ev.RunHook, place: Place, meta: ObjectMeta) -> ev.HookDone
     if failure is None:
         return ev.HookDone(id=action.id, hook=action.hook)
     where = f'for Container "{action.name}" in Pod "{meta.name}_{meta.namespace}({meta.uid})"'
-    message = f"{_named(asked)} {where} failed - error: {failure.message.strip()}"
+    message = f"{_named(asked)} {where} failed - error: {failure.message.strip()}"[:MAX_TOLD]
     return ev.HookDone(
         id=action.id, hook=action.hook, failure=ev.Failure(kind=failure.kind, message=message, remedy=failure.remedy)
     )

@@ -210,6 +210,8 @@ _POD_SECURITY_CONTEXT = {
     **_NO_LSM,
 }
 
+_PROBED_HOST = "reached from the pod's network; without it, the pod itself"
+
 _USER = _not_yet("give files of a volume an owner", remedy="runAsUser with fsGroup lets a user read them")
 
 FIELDS: dict[str, dict[str, Field]] = {
@@ -282,34 +284,37 @@ FIELDS: dict[str, dict[str, Field]] = {
         "tcpSocket": _honoured(),
         "grpc": _honoured(),
         "initialDelaySeconds": _honoured(),
-        "timeoutSeconds": _honoured(),
-        "periodSeconds": _honoured(),
-        "successThreshold": _honoured(),
-        "failureThreshold": _honoured(),
-        "terminationGracePeriodSeconds": _honoured(),
+        "timeoutSeconds": _honoured("0 means 1"),
+        "periodSeconds": _honoured("0 means 10"),
+        "successThreshold": _honoured("0 means 1"),
+        "failureThreshold": _honoured("0 means 3"),
+        "terminationGracePeriodSeconds": _honoured("not of readiness probes"),
     },
-    "ExecAction": {"command": _honoured()},
+    "ExecAction": {"command": _honoured("not by a shell")},
     "HTTPGetAction": {
-        "port": _honoured(),
+        "port": _honoured("or the name of one of the container's"),
         "path": _honoured(),
-        "host": _honoured(),
-        "scheme": _honoured(),
+        "host": _honoured(_PROBED_HOST),
+        "scheme": _honoured("HTTPS is not verified"),
         "httpHeaders": _honoured(),
         "protocol": _not_yet("probe by other protocols than HTTP/1.1", "HTTP1"),
     },
     "HTTPHeader": {"name": _honoured(), "value": _honoured()},
-    "TCPSocketAction": {"port": _honoured(), "host": _honoured()},
+    "TCPSocketAction": {
+        "port": _honoured("or the name of one of the container's"),
+        "host": _honoured(_PROBED_HOST),
+    },
     "GRPCAction": {
         "port": _honoured(),
         "service": _honoured(),
         "mode": _not_yet("probe gRPC through TLS", "Plaintext"),
     },
     "SleepAction": {"seconds": _honoured()},
-    "Lifecycle": {"postStart": _honoured(), "preStop": _honoured(), "stopSignal": _honoured()},
+    "Lifecycle": {"postStart": _honoured(), "preStop": _honoured(), "stopSignal": _honoured("needs os.name")},
     "LifecycleHandler": {
         "exec": _honoured(),
-        "httpGet": _honoured(),
-        "tcpSocket": _honoured(),
+        "httpGet": _honoured("any answer is a success"),
+        "tcpSocket": _honoured("connects; a kubelet takes it, and fails it when it runs"),
         "sleep": _honoured(),
     },
     "ContainerRestartRule": {"action": _honoured(), "exitCodes": _honoured()},
