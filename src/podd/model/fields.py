@@ -140,7 +140,7 @@ _CONTAINER = {
     "stdinOnce": _honoured(),
     "tty": _honoured(),
     "volumeMounts": _honoured(),
-    "envFrom": _honoured(),
+    "envFrom": _honoured("before env, which may refer to it; every key is the name of a variable"),
     "lifecycle": _honoured(),
     "livenessProbe": _honoured(),
     "readinessProbe": _honoured(),
@@ -161,10 +161,10 @@ _VOLUME = {
     "name": _honoured(),
     "emptyDir": _honoured(),
     "hostPath": _honoured(),
-    "configMap": _honoured(),
-    "secret": _honoured(),
-    "downwardAPI": _honoured(),
-    "projected": _honoured(),
+    "configMap": _honoured("read-only; files follow the object while the pod runs"),
+    "secret": _honoured("as configMap; in memory alone"),
+    "downwardAPI": _honoured("read-only; files follow labels, annotations and limits"),
+    "projected": _honoured("as its sources"),
     "image": _not_yet("mount images"),
     "gitRepo": _refused("podd does not clone repositories", remedy="clone into a directory and use hostPath"),
     **dict.fromkeys(
@@ -197,8 +197,8 @@ _SECURITY_CONTEXT = {
 }
 
 _POD_SECURITY_CONTEXT = {
-    "fsGroup": _honoured("of emptyDir volumes; a supplemental group of every member"),
-    "fsGroupChangePolicy": _honoured("an emptyDir is new with its pod: both policies do the same"),
+    "fsGroup": _honoured("of emptyDir volumes and files that podd writes; a supplemental group of every member"),
+    "fsGroupChangePolicy": _honoured("such a volume is new with its pod: both policies do the same"),
     "runAsGroup": _honoured(),
     "runAsNonRoot": _honoured(),
     "runAsUser": _honoured(),
@@ -225,7 +225,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     "EnvVar": {
         "name": _honoured(),
         "value": _honoured("$(NAME) of an earlier variable is expanded"),
-        "valueFrom": _honoured(),
+        "valueFrom": _honoured("taken when the container is created"),
     },
     "ContainerPort": {
         "containerPort": _honoured("information only"),
@@ -251,11 +251,11 @@ FIELDS: dict[str, dict[str, Field]] = {
         "name": _honoured(),
         "mountPath": _honoured(),
         "readOnly": _honoured(),
-        "mountPropagation": _honoured(),
-        "recursiveReadOnly": _honoured(),
+        "mountPropagation": _honoured("from a shared mount of the host; Bidirectional in privileged containers alone"),
+        "recursiveReadOnly": _honoured("IfPossible does the same as Enabled"),
         "bindMountOptions": _not_yet("set options of a mount"),
-        "subPath": _honoured(),
-        "subPathExpr": _honoured(),
+        "subPath": _honoured("never leaves the volume; does not follow changes of files that podd writes"),
+        "subPathExpr": _honoured("$(NAME) of the container's own variables; as subPath"),
     },
     "Volume": _VOLUME,
     "EmptyDirVolumeSource": {
@@ -264,8 +264,15 @@ FIELDS: dict[str, dict[str, Field]] = {
         "mode": _not_yet("set the mode of a volume"),
     },
     "HostPathVolumeSource": {"path": _honoured(), "type": _honoured()},
-    "ObjectFieldSelector": {"fieldPath": _honoured(), "apiVersion": _honoured("v1")},
-    "ResourceFieldSelector": {"resource": _honoured(), "containerName": _honoured(), "divisor": _honoured()},
+    "ObjectFieldSelector": {
+        "fieldPath": _honoured("spec.serviceAccountName is default; an address that the pod does not have is empty"),
+        "apiVersion": _honoured("v1"),
+    },
+    "ResourceFieldSelector": {
+        "resource": _honoured("of cpu, memory, ephemeral-storage; without a limit the pod's, else what the host has"),
+        "containerName": _honoured(),
+        "divisor": _honoured(),
+    },
     "EnvVarSource": {
         "fieldRef": _honoured(),
         "resourceFieldRef": _honoured(),
