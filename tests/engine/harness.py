@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
+from unittest.mock import patch
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 
 from podd.core import plan
 from podd.engine.clock import Clock
@@ -16,6 +20,8 @@ from podd.engine.view import ApplyProgress, ApplyResult
 from podd.model import manifest
 from podd.model.pod import Pod
 from podd.testing.fake import FakeDriver, FakeHost
+
+T = TypeVar("T")
 
 POD = """
 apiVersion: v1
@@ -43,14 +49,10 @@ async def engine(
     failpoint: Callable[[str], None] = lambda _point: None,
     record_limit: Callable[[Store], None] = lambda _store: None,
     driver: type[FakeDriver] = FakeDriver,
-    logs: bool = True,
     pods_dir: str = "",
     admit: Callable[[Pod], Pod] = lambda pod: pod,
 ) -> AsyncIterator[Engine]:
-    """As the daemon would run it on the same directories and host.
-
-    logs: False keeps none. To remove them takes a thread, for which a clock that jumps does not wait.
-    """
+    """As the daemon would run it on the same directories and host."""
     clock = Clock()
     store = Store.open(str(tmp_path / "podd.db"), now_ns=clock.now_ns, failpoint=failpoint)
     try:
@@ -67,7 +69,7 @@ async def engine(
                 ),
                 host=plan.Host(
                     state_dir=str(tmp_path / "state"),
-                    log_dir=str(tmp_path / "log") if logs else "",
+                    log_dir=str(tmp_path / "log"),
                     memory_bytes=2**33,
                 ),
                 store=store,
@@ -79,10 +81,11 @@ async def engine(
                 failpoint=failpoint,
                 listen=_deaf,
             )
-            async with anyio.create_task_group() as tasks:
-                await tasks.start(one.run)
-                yield one
-                tasks.cancel_scope.cancel()
+            with patch.object(anyio.to_thread, "run_sync", _at_once):
+                async with anyio.create_task_group() as tasks:
+                    await tasks.start(one.run)
+                    yield one
+                    tasks.cancel_scope.cancel()
     finally:
         store.close()
 
@@ -94,6 +97,12 @@ async def apply(
         text, source="pod.yaml", namespace=None, dry_run=dry_run, wait=wait, timeout_s=timeout_s, progress=ignore
     )
     return result
+
+
+async def _at_once(call: Callable[..., T], *args: object, **_: object) -> T:
+    """Instead of in a thread, for which a clock that jumps does not wait."""
+    await anyio.lowlevel.checkpoint()
+    return call(*args)
 
 
 async def _deaf(_folder: str, _told: Callable[[], None]) -> None:

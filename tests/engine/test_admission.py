@@ -25,7 +25,7 @@ def annotated(pod: Pod, key: str, value: str) -> Pod:
 
 
 async def test_what_is_right_is_made(tmp_path: Path) -> None:
-    async with engine(tmp_path, FakeHost(), logs=False, admit=lambda pod: annotated(pod, "site/owner", "me")) as one:
+    async with engine(tmp_path, FakeHost(), admit=lambda pod: annotated(pod, "site/owner", "me")) as one:
         assert (await apply(one)).action == "created"
         assert (await one.get("web", None)).pod.metadata.annotations == {"site/owner": "me"}
         assert (await apply(one)).action == "unchanged"
@@ -36,7 +36,7 @@ async def test_what_is_wrong_is_refused(tmp_path: Path) -> None:
     wrong = {"podd.io/depends-on": "a=nobody:ready", "podd.io/keystone": "a", "a b": "x"}
     for key, value in wrong.items():
         host = FakeHost()
-        async with engine(tmp_path, host, logs=False, admit=lambda p, k=key, v=value: annotated(p, k, v)) as one:  # type: ignore[misc]
+        async with engine(tmp_path, host, admit=lambda p, k=key, v=value: annotated(p, k, v)) as one:  # type: ignore[misc]
             refused = await apply(one)
             assert refused.action == "refused"
             assert "pod web, as a plugin amended it:1:" in refused.message

@@ -47,7 +47,7 @@ async def told(one: Engine) -> list[tuple[str, str]]:
 
 
 async def test_the_same_changes_nothing(tmp_path: Path, host: FakeHost) -> None:
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one)
         calls = len(host.journal)
         again = await apply(one, POD.replace("spec:", "spec:\n  enableServiceLinks: true\n  hostNetwork: false"))
@@ -56,7 +56,7 @@ async def test_the_same_changes_nothing(tmp_path: Path, host: FakeHost) -> None:
 
 
 async def test_a_label_is_taken_in_place(tmp_path: Path, host: FakeHost) -> None:
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one)
         calls = len(host.journal)
         result = await apply(one, LABELLED)
@@ -68,12 +68,12 @@ async def test_a_label_is_taken_in_place(tmp_path: Path, host: FakeHost) -> None
         assert view.pod.metadata.labels == {"app": "web"}
         assert len(host.journal) == calls
         assert [v.pod.metadata.name for v in await one.list_pods(None, "app=web")] == ["web"]
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         assert (await apply(one, LABELLED)).action == "unchanged"
 
 
 async def test_limits_of_a_pod_that_is_stopped_are_stored(tmp_path: Path, host: FakeHost) -> None:
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one, BOUNDED)
         await one.stop("web", None, grace_period_s=0, wait=True)
         result = await apply(one, BOUNDED_MORE)
@@ -83,7 +83,7 @@ async def test_limits_of_a_pod_that_is_stopped_are_stored(tmp_path: Path, host: 
 
 
 async def test_limits_of_a_pod_that_runs_are_changed_in_place(tmp_path: Path, host: FakeHost) -> None:
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one, BOUNDED)
         result = await apply(one, BOUNDED_MORE)
         assert (result.action, result.uid, result.phase, result.reason) == ("resized", first.uid, "Running", "")
@@ -100,11 +100,13 @@ async def test_limits_of_a_pod_that_runs_are_changed_in_place(tmp_path: Path, ho
 
 async def test_limits_that_the_kernel_refuses_are_told(tmp_path: Path, host: FakeHost) -> None:
     host.faults.append(Fault(verb="resize_container", of="a", error=Conflict("a: uses more than that")))
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await apply(one, BOUNDED)
         result = await apply(one, BOUNDED_MORE)
         assert (result.action, result.phase) == ("resized", "Running")
         assert (result.reason, result.message) == ("Infeasible", "a: uses more than that")
+        again = await apply(one, BOUNDED_MORE)
+        assert (again.action, again.reason) == ("unchanged", "Infeasible")
 
 
 class Rigid(FakeDriver):
@@ -113,7 +115,7 @@ class Rigid(FakeDriver):
 
 
 async def test_a_driver_that_cannot_resize_gets_another_pod(tmp_path: Path, host: FakeHost) -> None:
-    async with engine(tmp_path, host, logs=False, driver=Rigid) as one:
+    async with engine(tmp_path, host, driver=Rigid) as one:
         await apply(one, BOUNDED)
         result = await apply(one, BOUNDED_MORE, dry_run=True)
         assert result.action == "recreated"
@@ -121,7 +123,7 @@ async def test_a_driver_that_cannot_resize_gets_another_pod(tmp_path: Path, host
 
 
 async def test_labels_are_set_without_a_manifest(tmp_path: Path, host: FakeHost) -> None:
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await apply(one, LABELLED)
 
         async def label(*, overwrite: bool = False, **labels: str | None) -> dict[str, str]:
@@ -144,7 +146,7 @@ async def test_labels_are_set_without_a_manifest(tmp_path: Path, host: FakeHost)
 
 
 async def test_events_of_what_is_selected(tmp_path: Path, host: FakeHost) -> None:
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await apply(one, LABELLED)
         await apply(one, POD.replace("name: web", "name: other"))
 
@@ -163,7 +165,7 @@ async def test_events_of_what_is_selected(tmp_path: Path, host: FakeHost) -> Non
 async def test_another_command_needs_another_pod(tmp_path: Path, host: FakeHost) -> None:
     """The old one runs until the new one is prepared, ends by its own grace, and then the new one is let go."""
     host.programs["b"] = Program(term_takes_s=7)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one)
         result = await apply(one, CHANGED)
         assert (result.action, result.phase) == ("recreated", "Running")
@@ -173,6 +175,10 @@ async def test_another_command_needs_another_pod(tmp_path: Path, host: FakeHost)
         with pytest.raises(NotFound):
             await one.get(first.uid, None)
         assert len(host.sandboxes) == 1
+        events = [b async for b in one.events("web", None, since=None, follow=False)]
+        assert {e.uid for batch in events for e in batch} == {first.uid, result.uid}
+        of_one = [b async for b in one.events(result.uid, None, since=None, follow=False)]
+        assert {e.uid for batch in of_one for e in batch} == {result.uid}
         times = {(e.name, e.id): e.at_s for e in host.journal}
         effects = [e.name for e in host.journal if e.what == "effect" and e.name in ("sandbox_made", "sandbox_removed")]
         assert effects == ["sandbox_made", "sandbox_made", "sandbox_removed"]
@@ -188,7 +194,7 @@ async def test_another_command_needs_another_pod(tmp_path: Path, host: FakeHost)
 
 async def test_one_that_cannot_be_prepared_leaves_the_old_one_alone(tmp_path: Path, host: FakeHost) -> None:
     host.faults.append(Fault(verb="create_container", of="a", call=2, error=Invalid("/bin/a: no such file")))
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one)
         result = await apply(one, CHANGED)
         assert (result.action, result.uid, result.phase) == ("kept", first.uid, "Running")
@@ -206,7 +212,7 @@ async def test_one_that_cannot_be_prepared_leaves_the_old_one_alone(tmp_path: Pa
 
 async def test_the_old_one_is_shown_until_it_is_gone(tmp_path: Path, host: FakeHost) -> None:
     host.programs["a"] = Program(term_takes_s=10)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one)
         seen: list[tuple[str, str]] = []
 
@@ -238,7 +244,7 @@ async def test_the_old_one_is_shown_until_it_is_gone(tmp_path: Path, host: FakeH
 
 async def test_deleting_a_pod_deletes_what_was_to_take_its_place(tmp_path: Path, host: FakeHost) -> None:
     host.programs["a"] = Program(term_takes_s=10)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await apply(one)
         await apply(one, CHANGED, wait=False)
         await anyio.sleep(5)
@@ -251,7 +257,7 @@ async def test_deleting_a_pod_deletes_what_was_to_take_its_place(tmp_path: Path,
 
 async def test_deleting_what_was_to_take_its_place_keeps_the_old_one(tmp_path: Path, host: FakeHost) -> None:
     host.faults.append(Fault(verb="create_container", of="a", call=2, delay_s=20))
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one)
         second = await apply(one, CHANGED, wait=False)
         await anyio.sleep(5)
@@ -265,7 +271,7 @@ async def test_deleting_what_was_to_take_its_place_keeps_the_old_one(tmp_path: P
 
 async def test_what_is_slow_is_waited_for_no_longer_than_was_asked(tmp_path: Path, host: FakeHost) -> None:
     host.programs["a"] = Program(ignores_term=True)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await apply(one)
         with pytest.raises(Unavailable, match="web: not running after 5 s"):
             await apply(one, CHANGED, timeout_s=5)
@@ -274,7 +280,7 @@ async def test_what_is_slow_is_waited_for_no_longer_than_was_asked(tmp_path: Pat
 
 
 async def test_a_pod_that_is_stopped_stays_stopped(tmp_path: Path, host: FakeHost) -> None:
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one)
         await one.stop("web", None, grace_period_s=0, wait=True)
         result = await apply(one, CHANGED)
@@ -290,7 +296,7 @@ async def test_one_that_never_ran_is_replaced_by_one_that_does(tmp_path: Path, h
     host.faults += [
         Fault(verb="create_container", of="a", call=n, error=Invalid("/bin/a: no such file")) for n in (1, 2, 3)
     ]
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         assert (await apply(one)).reason == "CreateContainerError"
         assert (await apply(one, CHANGED)).action == "kept"
         await anyio.sleep(15)
@@ -300,7 +306,7 @@ async def test_one_that_never_ran_is_replaced_by_one_that_does(tmp_path: Path, h
 
 async def test_a_dry_run_tells_and_does_nothing(tmp_path: Path, host: FakeHost) -> None:
     other = POD.replace("name: web", "name: other")
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first = await apply(one)
         calls = len(host.journal)
         wrong = POD.replace("name: web", "name: wrong").replace(
@@ -325,7 +331,7 @@ async def test_a_dry_run_tells_and_does_nothing(tmp_path: Path, host: FakeHost) 
 
 async def test_remarks_stand_at_their_pod(tmp_path: Path, host: FakeHost) -> None:
     warned = POD.replace("name: web", "name: other").replace("restartPolicy", "nodeName: x\n  restartPolicy")
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         first, second = await apply_all(one, POD, warned)
         assert first.warnings == []
         assert [w.partition(": ")[2].partition(":")[0] for w in second.warnings] == ["warning"]
@@ -333,7 +339,7 @@ async def test_remarks_stand_at_their_pod(tmp_path: Path, host: FakeHost) -> Non
 
 async def test_what_must_be_is_left_out_for_who_must(tmp_path: Path, host: FakeHost) -> None:
     text = POD.replace("restartPolicy", "hostAliases: [{ip: 10.0.0.1}]\n  restartPolicy")
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         with pytest.raises(Invalid, match="hostAliases"):
             await apply(one, text)
         (result,) = await apply_all(one, text, strict=False)

@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def podd(folder: Path, host: FakeHost | None = None) -> AsyncIterator[Engine]:
     """Once it has looked at the folder for the first time."""
-    async with engine(folder.parent, host or FakeHost(), logs=False, pods_dir=str(folder)) as one:
+    async with engine(folder.parent, host or FakeHost(), pods_dir=str(folder)) as one:
         await anyio.sleep(2 * SETTLE_S + 1)
         yield one
 

@@ -64,7 +64,7 @@ def make_host(*, fails: bool) -> FakeHost:
 async def replace_until_crash(place: Path, host: FakeHost, points: Points) -> bool:
     """True: the crash came."""
     try:
-        async with engine(place, host, logs=False, failpoint=points) as one:
+        async with engine(place, host, failpoint=points) as one:
             await apply(one)
             points.begin()
             await apply(one, CHANGED)
@@ -95,7 +95,7 @@ async def test_a_crash_at_every_point_is_made_good(tmp_path: Path, fails: bool) 
             break
         context = f"crash {n}, at {points.reached[-1]}"
         running = {c.running for box in host.sandboxes.values() for c in box.containers.values()}
-        async with engine(place, host, logs=False) as one:
+        async with engine(place, host) as one:
             await anyio.sleep(SETTLED_S)
             ends.add(await command(one))
             assert len(host.sandboxes) == 1, context
@@ -114,7 +114,7 @@ async def test_a_crash_at_every_point_is_made_good(tmp_path: Path, fails: bool) 
 async def test_a_predecessor_that_went_while_podd_was_away(tmp_path: Path) -> None:
     """Between the end of the old one's record and the moment at which the new one hears of it."""
     host = make_host(fails=False)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await apply(one)
     crashed = False
 
@@ -125,14 +125,14 @@ async def test_a_predecessor_that_went_while_podd_was_away(tmp_path: Path) -> No
             raise Crash(point)
 
     async def run() -> None:
-        async with engine(tmp_path, host, logs=False, failpoint=crash) as one:
+        async with engine(tmp_path, host, failpoint=crash) as one:
             await anyio.sleep(1)
             await apply(one, CHANGED)
 
     with pytest.raises(BaseExceptionGroup):
         await run()
     assert crashed
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await anyio.sleep(SETTLED_S)
         assert await command(one) == ("/bin/a", "--more")
         assert len(host.sandboxes) == 1
@@ -142,12 +142,12 @@ async def test_both_lose_their_sandboxes_while_podd_is_away(tmp_path: Path) -> N
     """As by a reboot in the middle of a replacement: the old one may not be given up for a record of the new one."""
     host = make_host(fails=False)
     host.programs["a"] = Program(ignores_term=True)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await apply(one)
         await apply(one, CHANGED, wait=False)
         await anyio.sleep(1)
     host.sandboxes.clear()
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await anyio.sleep(SETTLED_S)
         assert await command(one) == ("/bin/a", "--more")
         assert len(host.sandboxes) == 1
@@ -156,13 +156,13 @@ async def test_both_lose_their_sandboxes_while_podd_is_away(tmp_path: Path) -> N
 async def test_what_runs_of_a_damaged_record_is_not_joined_by_another(tmp_path: Path) -> None:
     host = make_host(fails=False)
     host.programs["a"] = Program(ignores_term=True)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         old = await apply(one)
         await apply(one, CHANGED, wait=False)
         await anyio.sleep(1)
     with closing(sqlite3.connect(tmp_path / "podd.db")) as db, db:
         db.execute("UPDATE pods SET record = 'nonsense' WHERE uid = ?", (old.uid,))
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await anyio.sleep(SETTLED_S)
         (view,) = await one.list_pods(None, "")
         assert (view.pod.metadata.uid, view.status.reason) == (old.uid, "RecordDamaged")
@@ -174,11 +174,11 @@ async def test_what_runs_of_a_damaged_record_is_not_joined_by_another(tmp_path: 
 
 async def test_a_deletion_of_both_survives_a_crash(tmp_path: Path) -> None:
     host = make_host(fails=False)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await apply(one)
         await apply(one, CHANGED, wait=False)
         await one.delete("web", None, grace_period_s=None, wait=False)
-    async with engine(tmp_path, host, logs=False) as one:
+    async with engine(tmp_path, host) as one:
         await anyio.sleep(SETTLED_S)
         with pytest.raises(NotFound):
             await one.get("web", None)

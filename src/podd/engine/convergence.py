@@ -281,6 +281,6 @@ def _told(judged: Judged) -> ApplyResult:
     assert state is not None
     if judged.there and state.replaces and state.failed_start:
         return applying.kept(judged.there.state, state.failed_start)
-    if judged.action == "resized" and state.not_resized is not None:
-        return applying.result(state, "resized", ("Infeasible", state.not_resized.message))
+    if state.resized < state.generation and state.not_resized is not None:
+        return applying.result(state, judged.action, ("Infeasible", state.not_resized.message))
     return applying.result(state, judged.action)

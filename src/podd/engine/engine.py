@@ -291,28 +291,9 @@ class Engine(Inside):
     def events(
         self, name: str | None, namespace: str | None, *, since: str | None, follow: bool, selector: str = ""
     ) -> AsyncGenerator[Sequence[PodEvent], None]:
-        wanted = self._of_pod(name, namespace) if name is not None else self._of_pods(select.parse(selector), selector)
+        wanted = self._memory.about(self._registry, name, namespace, selector)
         after_ns = None if since is None else since_ns(since, self._clock.now_ns())
-        return self._memory.read(wanted, namespace, after_ns=after_ns, follow=follow)
-
-    def _of_pod(self, name: str, namespace: str | None) -> Callable[[str], bool]:
-        """Of the pod of that name, and of the one that is to take its place; else of the last that had the name."""
-        there = self._registry.named(namespace or DEFAULT_NAMESPACE, name)
-        if there is not None:
-            heir = self._registry.successor(there)
-            return {there.state.uid, heir.state.uid if heir else ""}.__contains__
-        uid = self._memory.uid_of(name, namespace)
-        if uid is None:
-            wrong = self._wrong_file(name, namespace)
-            uid = wrong.pod.metadata.uid if wrong else self._registry.find(name, namespace).state.uid
-        return uid.__eq__
-
-    def _of_pods(self, wanted: select.Selector, selector: str) -> Callable[[str], bool]:
-        def fits(uid: str) -> bool:
-            actor = self._registry.by_uid(uid)
-            return actor is not None and wanted(actor.state.pod.metadata.labels)
-
-        return fits if selector.strip() else lambda _: True
+        return self._memory.read(wanted, after_ns=after_ns, follow=follow)
 
     async def drivers(self) -> Sequence[DriverReport]:
         reports = []

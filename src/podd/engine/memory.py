@@ -10,14 +10,19 @@ import structlog
 
 from podd.core import events as ev
 from podd.core.state import PodState
+from podd.engine import select
 from podd.engine.bus import Bus
 from podd.engine.clock import rfc3339
 from podd.engine.database import StoredEvent
+from podd.engine.registry import DEFAULT_NAMESPACE, Registry
 from podd.engine.store import Store
 from podd.engine.view import PodEvent
 from podd.errors import PoddError
 
 log = structlog.get_logger()
+
+
+Wanted = Callable[[StoredEvent], bool]
 
 
 class Memory:
@@ -41,21 +46,27 @@ class Memory:
         self._bus.publish(noted)
         self._observe(msgspec.to_builtins(_shown(noted)))
 
-    def uid_of(self, name: str, namespace: str | None) -> str | None:
-        """Of the pod that had this name last, also when it is gone; None: no event tells of one."""
-        found = self._store.events(namespace=namespace or "default", pod=name)
-        return found[-1].uid if found else None
+    def about(self, registry: Registry, name: str | None, namespace: str | None, selector: str) -> Wanted:
+        """Which events are meant. A name means all pods that had it, one after the other; a uid means one of them.
+
+        selector: of pods that are there; "" also of those that are gone. Raises NotFound: nothing is known of it.
+        """
+        if name is None:
+            fits = select.parse(selector)
+            labels = registry.labels if selector.strip() else None
+            return lambda e: namespace in (None, e.namespace) and (labels is None or _fits(fits, labels(e.uid)))
+        where = namespace or DEFAULT_NAMESPACE
+        if registry.named(where, name) or self._store.events(namespace=where, pod=name):
+            return lambda e: (e.namespace, e.pod) == (where, name)
+        uid = registry.find(name, namespace).state.uid
+        return lambda e: e.uid == uid
 
     async def read(
-        self, wanted: Callable[[str], bool], namespace: str | None, *, after_ns: int | None, follow: bool
+        self, want: Wanted, *, after_ns: int | None, follow: bool
     ) -> AsyncGenerator[Sequence[PodEvent], None]:
-        """Those remembered, then, with follow, those to come. wanted: is asked with the uid of a pod."""
-
-        def want(event: StoredEvent) -> bool:
-            return wanted(event.uid) and namespace in (None, event.namespace)
-
+        """Those remembered, then, with follow, those to come."""
         with self._bus.subscribe(want) as coming:
-            remembered = [event for event in self._store.events(namespace=namespace) if want(event)]
+            remembered = [event for event in self._store.events() if want(event)]
             yield [_shown(event) for event in remembered if after_ns is None or event.at_ns >= after_ns]
             if follow:
                 async for event in coming:
@@ -63,6 +74,10 @@ class Memory:
 
     def close(self) -> None:
         self._bus.close()
+
+
+def _fits(selector: select.Selector, labels: Mapping[str, str] | None) -> bool:
+    return labels is not None and selector(labels)
 
 
 def _shown(event: StoredEvent) -> PodEvent:

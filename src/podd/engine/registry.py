@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from podd.core import status
 from podd.core.state import PodState
@@ -73,6 +73,11 @@ class Registry:
     def all(self) -> list[Actor]:
         """Those that wait for another's place too."""
         return list(self._actors.values())
+
+    def labels(self, uid: str) -> Mapping[str, str] | None:
+        """None: it is not there."""
+        actor = self._actors.get(uid)
+        return None if actor is None else actor.state.pod.metadata.labels
 
     def successor(self, actor: Actor) -> Actor | None:
         """The pod that is to take its place."""
