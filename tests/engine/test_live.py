@@ -125,7 +125,7 @@ async def test_a_driver_that_does_not_answer_is_not_waited_for_for_ever(tmp_path
 REFUSED: dict[str, tuple[str | None, dict[str, str], type[Exception], str]] = {
     "which one": (None, {"cpu": "1"}, Invalid, "several containers"),
     "no such": ("c", {"cpu": "1"}, NotFound, "none such"),
-    "no amount": ("a", {"cpu": "plenty"}, Invalid, r"containers\[0\]\.resources\.limits\.cpu"),
+    "no amount": ("a", {"cpu": "plenty"}, Invalid, r"^spec\.containers\[0\]\.resources\.limits\.cpu: "),
     "another QoS class": ("b", {"cpu": "1m"}, Conflict, "makes the pod Guaranteed, which is Burstable"),
     "not in place": ("a", {"podd.io/pids": "7"}, Conflict, "cannot change while the pod is there"),
 }
@@ -223,7 +223,7 @@ async def test_one_that_cannot_be_made_is_told_and_the_pod_runs_on(tmp_path: Pat
 
 
 WRONG: dict[str, tuple[dict[str, Any], str | None, type[Exception], str]] = {
-    "its name": ({"name": "No Name"}, None, Invalid, "RFC 1123"),
+    "its name": ({"name": "No Name"}, None, Invalid, "^container No Name: name: .*RFC 1123"),
     "no command": ({"command": ()}, None, Invalid, "what to run"),
     "no such target": ({}, "c", NotFound, "none such"),
 }

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from podd.cli.connect import connect
 from podd.cli.main import COMMANDS, command_parser, global_parser, load
+from podd.cli.status import container_names
 from podd.cli.words import POD_WORDS, Usage, pod_name
 from podd.control.client import Client
 from podd.errors import PoddError
@@ -128,8 +129,7 @@ class Line:
         with self._connect() as podd:
             asked = {"name": pod_name(self._words[1]), "namespace": self._values.get("namespace")}
             pod = podd.call("Get", asked)["pod"]
-        spec, added = pod["spec"], pod.get("status", {}).get("ephemeralContainerStatuses", ())
-        yield from (each["name"] for each in (*spec["containers"], *spec.get("initContainers", ()), *added))
+        yield from container_names(pod)
 
 
 def _options(parser: ArgumentParser) -> dict[str, Action]:

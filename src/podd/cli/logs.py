@@ -9,7 +9,7 @@ from typing import Any
 
 from podd.cli.connect import batches, connect
 from podd.cli.durations import duration, parse_time
-from podd.cli.status import Json
+from podd.cli.status import Json, container_names
 from podd.cli.text import paint
 from podd.cli.words import pod_name, whole_number
 
@@ -55,7 +55,7 @@ def run(options: Namespace) -> int:
     with connect(options) as podd:
         if options.all_containers:
             pod = podd.call("Get", {"name": name, "namespace": options.namespace})["pod"]
-            members = [container["name"] for container in pod["spec"]["containers"]]
+            members = container_names(pod)
             name = pod["metadata"]["name"]
             replies = _of_all(options, {**asked, "name": pod["metadata"]["uid"], "namespace": None}, members)
         else:

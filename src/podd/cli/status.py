@@ -28,6 +28,12 @@ def all_statuses(pod: Json) -> list[Json]:
     return [status for kind in kinds for status in pod.get("status", {}).get(kind, ())]
 
 
+def container_names(pod: Json) -> list[str]:
+    """Of all of them, in the order in which they come to run."""
+    spec, added = pod["spec"], pod.get("status", {}).get("ephemeralContainerStatuses", ())
+    return [each["name"] for each in (*spec.get("initContainers", ()), *spec["containers"], *added)]
+
+
 def podd_status(pod: Json) -> Json:
     """The part of the status that Kubernetes has no field for; empty before the daemon has one."""
     ours: Json = pod.get("status", {}).get("podd") or {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -12,8 +12,9 @@ from podd.core import events as ev
 from podd.core.state import PodState
 from podd.engine.actor import Actor, as_error
 from podd.engine.inside import member_name
-from podd.errors import Conflict, Unsupported
+from podd.errors import Conflict, Invalid, Unsupported
 from podd.model.pod import Container, Pod, ResourceRequirements
+from podd.model.problem import Problem
 
 Check = Callable[[Pod], Pod]
 """The pod as it would be accepted. Raises Invalid, or what a plugin refuses it with."""
@@ -28,7 +29,7 @@ async def resize(
     """Change some amounts of one container; wait until they are in force. Raises Conflict: they cannot be now."""
     member = member_name(actor, name)
     old = actor.state.pod
-    new = check(_with_amounts(old, member, limits, requests))
+    new = _checked(_with_amounts(old, member, limits, requests), check)
     can_resize = actor.driver.capabilities.resize or actor.state.sandbox is None
     for change in difference.differences(old, new, can_resize=can_resize):
         if change.means == "recreate":
@@ -76,7 +77,7 @@ async def debug(actor: Actor, added: Container, target: str | None, check: Check
             f"driver {actor.driver.name}: cannot show a container the processes of another",
             remedy="leave the target out, or use a pod with shareProcessNamespace",
         )
-    settled = _checked(state, added, check)
+    settled = _settled(state, added, check)
     await actor.ask(ev.DebugAsked(container=settled, target=member))
     last = await actor.until(lambda s: added.name not in s.members or _has_begun(s, added.name))
     found = last.members.get(added.name)
@@ -87,18 +88,44 @@ async def debug(actor: Actor, added: Container, target: str | None, check: Check
     return last
 
 
-def _checked(state: PodState, added: Container, check: Check) -> Container:
+def _settled(state: PodState, added: Container, check: Check) -> Container:
     """By the rules for members, in the pod as it is now."""
     if added.name in state.members:
         message = f"container {added.name}: pod {state.pod.metadata.name} has one of this name"
         raise Conflict(message, remedy="give another name")
     spec = state.pod.spec
-    pod = check(replace(state.pod, spec=replace(spec, containers=(*spec.containers, added))))
-    return pod.spec.containers[-1]
+    pod = replace(state.pod, spec=replace(spec, containers=(*spec.containers, added)))
+    places = {f"spec.containers[{len(spec.containers)}].": f"container {added.name}: "}
+    return _checked(pod, check, places).spec.containers[-1]
 
 
 def _has_begun(state: PodState, name: str) -> bool:
     return isinstance(state.members[name].instance, container.Live | container.Exited | container.Removing)
+
+
+# ---- the rules of manifests ------------------------------------------------------------------------------------------
+
+
+def _checked(pod: Pod, check: Check, places: Mapping[str, str] = {}) -> Pod:
+    """Nobody has written this manifest, so its lines and columns are not told. places: what paths in it are called.
+
+    Raises as check.
+    """
+    try:
+        return check(pod)
+    except Invalid as exc:
+        found = exc.facts.get("problems")
+        problems = [one for one in found if isinstance(one, Problem)] if isinstance(found, Sequence) else []
+        told = "\n".join(_without_place(one) for one in problems if one.level == "error")
+        for place, name in places.items():
+            told = told.replace(place, name)
+        if not told:
+            raise
+        raise Invalid(told) from exc
+
+
+def _without_place(problem: Problem) -> str:
+    return f"{problem.path}: {problem.message}" + (f"; {problem.remedy}" if problem.remedy else "")
 
 
 def text_of(pod: Pod) -> str:
