@@ -71,6 +71,8 @@ async def test_a_pod_is_resized_while_it_runs(tmp_path: Path, host: FakeHost) ->
         assert resizes(host) == ["web", "a", "b", "web"]
         assert shown.pod.spec.containers[0].resources.limits == {"cpu": "1500m", "memory": "32Mi"}
         assert not [c for c in shown.status.conditions if c.type.startswith("PodResize")]
+        (told,) = [e async for batch in one.events("web", None, since=None, follow=False) for e in batch][-1:]
+        assert (told.type, told.reason) == ("Normal", "ResizeCompleted")
         assert [s.restart_count for s in shown.status.container_statuses] == [0, 0]
     host.verify()
 

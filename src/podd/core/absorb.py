@@ -102,7 +102,8 @@ def _absorb_frozen(state: PodState, report: ev.Frozen, now_ns: int) -> Steps:
 
 def _absorb_resized(state: PodState, report: ev.Resized) -> Steps:
     if report.failure is None:
-        return replace(state, resized=max(state.resized, report.generation)), []
+        done = ev.Tell(reason="ResizeCompleted", message="its limits are those of its manifest")
+        return replace(state, resized=max(state.resized, report.generation)), [done]
     if report.generation < state.generation:
         return state, []  # another change is under way
     return replace(state, not_resized=report.failure), warn("ResizeError", report.failure)
