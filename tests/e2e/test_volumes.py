@@ -224,6 +224,18 @@ def test_a_podd_killed_while_it_prepares_leaves_nothing(podd: Podd) -> None:
     assert sees(podd, "cat /cm/k /sec/word") == f"1{WORD}"
 
 
+def test_a_podd_killed_before_a_change_is_written_writes_it_afterwards(podd: Podd) -> None:
+    volumes = [volume("cm", configMap={"name": "m"})]
+    text = manifest("web", sleeper("a", volumeMounts=[mount("cm")]), volumes=volumes, terminationGracePeriodSeconds=0)
+    podd.apply(together(config_map(k="1"), text))
+    podd.stop()
+    podd.start(PODD_FAILPOINT="store.objects.after:1")
+    podd.cli("apply", "-f", "-", stdin=json.dumps(config_map(k="2")), status=None)
+    podd.wait_dead()
+    podd.start()
+    until(lambda: sees(podd, "cat /cm/k") == "2", "the change is seen")
+
+
 # ---- who may read and write ------------------------------------------------------------------------------------------
 
 

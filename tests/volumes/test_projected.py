@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from podd.core.plan import Projected
+from podd.core.plan import HostPath, Projected
 from podd.core.projection import File
+from podd.errors import Unavailable
 from podd.linux.syscalls import MountFlag, UmountFlag, mount, umount2
 from podd.volumes import prepare, remove, sweep, update
 from podd.volumes.projected import write
@@ -94,6 +95,13 @@ def test_a_group_owns_it_and_reads_it(state: Path) -> None:
     for name, mode in (("", 0o2755), ("..data", 0o2755), ("d", 0o2755), ("a", 0o440), ("d/b", 0o440)):
         found = (place / name).stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, 4711, mode), name
+
+
+def test_what_could_not_be_prepared_with_it_leaves_nothing(state: Path) -> None:
+    missing = HostPath(name="h", path=f"{state}/missing", type="Directory")
+    with pytest.raises(Unavailable):
+        prepare([volume(state, {"a": b"1"}), missing])
+    assert os.listdir(state / "volumes") == []
 
 
 def test_prepared_again_nothing_changes(state: Path) -> None:

@@ -399,6 +399,8 @@ class Engine(Inside):
             actor = Actor(state, driver, self._around)
             self._registry.add(actor)
             self._tasks.start_soon(actor.run, ev.Resumed())
+            if podvolumes.writes(state.pod):  # a change may have been stored, and podd killed before it was written
+                self._tasks.start_soon(self._volumes.refresh, actor)
             self._see_off_predecessor(actor)
         log.info("engine.recovered", pods=len(states), quarantined=len(quarantined))
 

@@ -71,6 +71,8 @@ class PodVolumes:
 
     async def refresh(self, actor: Actor) -> None:
         """Bring what podd writes up to date. What cannot be stays as it was, and the pod's events tell."""
+        if actor.gone:
+            return
         async with self._locks[actor.state.uid]:
             state = actor.state
             if actor.gone or state.volumes != "ready":
