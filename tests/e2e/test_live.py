@@ -74,6 +74,26 @@ def test_memory_below_what_is_in_use_is_refused(podd: Podd) -> None:
     assert "PodResizePending" not in {c["type"] for c in podd.status("p")["conditions"]}
 
 
+def test_a_container_whose_policy_wants_a_restart_gets_one_and_the_others_do_not(podd: Podd) -> None:
+    wants = {"resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}
+    podd.apply(manifest("p", {**limited("a", "200m", "64Mi"), **wants}, limited("b", "200m", "64Mi")))
+    before = podd.pids("p")
+    podd.cli("resize", "p", "-c", "a", "--cpu", "300m")
+    assert podd.pids("p") == before
+    podd.cli("resize", "p", "-c", "a", "--memory", "96Mi")
+    until(lambda: podd.pids("p").get("a", before["a"]) != before["a"], "it runs again")
+    assert podd.pids("p")["b"] == before["b"]
+    assert limits(podd, "p") == {"": (50_000, 160 * MIB), "a": (30_000, 96 * MIB), "b": (20_000, 64 * MIB)}
+
+
+def test_a_changed_manifest_resizes_what_runs(podd: Podd) -> None:
+    podd.apply(manifest("p", limited("a", "200m", "64Mi")))
+    before = podd.pids("p")
+    assert "resized" in podd.apply(manifest("p", limited("a", "400m", "96Mi")))
+    assert limits(podd, "p") == {"": (40_000, 96 * MIB), "a": (40_000, 96 * MIB)}
+    assert podd.pids("p") == before
+
+
 def test_another_qos_class_is_refused(podd: Podd) -> None:
     podd.apply(manifest("p", limited("a", "200m", "64Mi")))
     refusal = podd.cli("resize", "p", "--cpu", "10m", status=1)
