@@ -144,7 +144,8 @@ def test_a_kill_in_the_middle_of_a_replacement_is_made_good(podd: Podd, seed: in
         podd.start(PODD_FAILPOINT=f"any:{point}")
         changed = manifest("p", sleeper("a"), sleeper("b"), terminationGracePeriodSeconds=20 + n)
         podd.cli("apply", "-f", "-", "--wait", stdin=changed, status=None)
-        podd.ensure_running()
+        podd.kill()
+        podd.start()
 
         def rests() -> bool:
             (pod,) = podd.pods()

@@ -268,6 +268,10 @@ async def test_a_pod_of_a_file_is_changed_and_deleted_by_its_file_alone(folder: 
         assert refused.action == "refused"
         assert "comes from" in refused.message
         assert "change that file" in refused.message
+        with pytest.raises(Conflict, match="comes from"):
+            await one.amend("web", None, labels={"a": "b"}, annotations={}, overwrite=False)
+        with pytest.raises(Conflict, match="comes from"):
+            await one.resize("web", None, None, limits={"cpu": "1"}, requests={})
         with pytest.raises(Conflict, match="would come back") as caught:
             await one.delete("web", None, grace_period_s=None, wait=False)
         assert "podd-cli stop web" in caught.value.remedy

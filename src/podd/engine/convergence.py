@@ -7,7 +7,7 @@ is accepted whole or not at all.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as but
 from typing import Protocol
@@ -16,20 +16,20 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
-from podd.core import difference, needs
+from podd.core import difference
 from podd.core import events as ev
 from podd.core import state as st
 from podd.core.difference import Change
-from podd.driver.contract import Driver
 from podd.engine import applying, live
 from podd.engine.actor import Actor, record
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339
+from podd.engine.drivers import Drivers
 from podd.engine.objects import Objects
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry
 from podd.engine.store import Store
 from podd.engine.view import Action, ApplyProgress, ApplyResult
-from podd.errors import Conflict, Invalid, PoddError, Unavailable
+from podd.errors import Conflict, PoddError, Unavailable
 from podd.model.ids import PodUid
 from podd.model.manifest import Manifest
 from podd.model.pod import Pod
@@ -43,30 +43,6 @@ class Check(Protocol):
     """`podd.model.manifest.parse`."""
 
     def __call__(self, text: str, source: str, namespace: str, *, strict: bool) -> Manifest: ...
-
-
-class Drivers:
-    """Which driver runs a pod."""
-
-    def __init__(self, drivers: Mapping[str, Driver], broken: Mapping[str, str], default: str) -> None:
-        self._drivers = drivers
-        self._broken = broken
-        self._default = default
-
-    def name_for(self, pod: Pod) -> str:
-        return pod.spec.runtime_class_name or self._default
-
-    def for_new(self, pod: Pod) -> Driver:
-        """Raises Invalid: there is none such; Unsupported: it cannot run this pod."""
-        name = self.name_for(pod)
-        found = self._drivers.get(name)
-        if found is None:
-            known = ", ".join(self._drivers) or "none"
-            why = self._broken.get(name, "there is no such driver")
-            key = "spec.runtimeClassName" if pod.spec.runtime_class_name else "default_driver"
-            raise Invalid(f"{key}: {name}: {why}", remedy=f"drivers here: {known}")
-        needs.check(pod, name, {each: driver.capabilities for each, driver in self._drivers.items()})
-        return found
 
 
 @dataclass(frozen=True, slots=True)

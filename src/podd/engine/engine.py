@@ -22,11 +22,12 @@ from podd.core import events as ev
 from podd.core import plan, status
 from podd.core import state as st
 from podd.driver.contract import Driver
-from podd.engine import applying, live, podvolumes, recovery, select, static, successor
+from podd.engine import applying, drivers, live, podvolumes, recovery, select, static, successor
 from podd.engine.actor import Actor, Surroundings
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
-from podd.engine.convergence import Check, Convergence, Drivers
+from podd.engine.convergence import Check, Convergence
+from podd.engine.drivers import Drivers
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.objects import Objects
@@ -53,7 +54,6 @@ from podd.model.relabel import relabelled
 log = structlog.get_logger()
 
 CHECKPOINT_S = 5
-PROBE_S = 10
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,6 +195,7 @@ class Engine(Inside):
         overwrite: bool,
     ) -> PodView:
         actor = self._settled(name, namespace)
+        self._static.refuse_to_change(actor.state)
         pod = actor.state.pod
         meta = relabelled(pod.metadata, labels, annotations, overwrite=overwrite)
         return view(await actor.ask(ev.AmendAsked(pod=replace(pod, metadata=meta))))
@@ -263,6 +264,7 @@ class Engine(Inside):
         requests: Mapping[str, str],
     ) -> PodView:
         actor = self._settled(name, namespace)
+        self._static.refuse_to_change(actor.state)
         return view(await live.resize(actor, container, limits, requests, self._convergence.acceptable))
 
     async def debug(self, name: str, namespace: str | None, added: Container, *, target: str | None) -> Added:
@@ -296,19 +298,7 @@ class Engine(Inside):
         return self._memory.read(wanted, after_ns=after_ns, follow=follow)
 
     async def drivers(self) -> Sequence[DriverReport]:
-        reports = []
-        for name, driver in self._drivers.items():
-            try:
-                health = await recovery.answer(driver.probe(), PROBE_S)
-            except PoddError as exc:
-                health = recovery.no_health(f"probe: {exc}")
-            is_default = name == self._settings.default_driver
-            found = DriverReport(name=name, is_default=is_default, health=health, capabilities=driver.capabilities)
-            reports.append(found)
-        for name, reason in self._broken.items():
-            health = recovery.no_health(reason)
-            reports.append(DriverReport(name=name, is_default=False, health=health, capabilities=None))
-        return reports
+        return await drivers.reports(self._drivers, self._broken, self._settings.default_driver)
 
     async def info(self) -> Info:
         return Info(

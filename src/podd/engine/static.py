@@ -102,6 +102,12 @@ class StaticPods:
         """Soon, instead of with the next slow look."""
         self._asked.set()
 
+    def refuse_to_change(self, pod: PodState) -> None:
+        """Raises Conflict: the next look at its file would undo it."""
+        if pod.source in self._files:
+            meta = pod.pod.metadata
+            raise Conflict(f"pod {meta.namespace}/{meta.name}: comes from {pod.source}", remedy="change that file")
+
     def refuse_to_delete(self, pod: PodState) -> None:
         """Raises Conflict: it would come back."""
         if pod.source in self._files:
