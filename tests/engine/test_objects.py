@@ -108,6 +108,15 @@ async def test_applied_again_they_are_unchanged_or_configured(tmp_path: Path, ho
         assert (await one.objects("ConfigMap", "m", None))[0].metadata == first
 
 
+async def test_what_would_change_is_told_but_not_of_a_secret(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, config_map(), secret())
+        results = await apply(one, config_map(data={"k": "2"}), secret(stringData={"word": "x"}), dry_run=True)
+        (config_change,), (secret_change,) = (result.changes for result in results)
+        assert (config_change.path, config_change.old, config_change.new) == ("data.k", '"1"', '"2"')
+        assert (secret_change.old, secret_change.new) == ('"7 bytes, not shown"', '"1 bytes, not shown"')
+
+
 async def test_they_are_there_after_a_restart(tmp_path: Path, host: FakeHost) -> None:
     async with engine(tmp_path, host) as one:
         await apply(one, config_map(), secret())

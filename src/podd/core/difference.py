@@ -22,14 +22,15 @@ from podd.model.problem import Path, dotted
 from podd.model.quantity import parse
 from podd.model.value import Value
 
-Means = Literal["metadata", "resize", "recreate"]
+Means = Literal["metadata", "contents", "resize", "recreate"]
 Verdict = Literal["unchanged", "amended", "resized", "recreated"]
 
 
 class Change(Value):
     """A field that differs. old, new: plain values as the manifest writes them; None where it is not there.
 
-    means: metadata is taken as it is, resize changes limits of what runs, recreate needs another pod.
+    means: metadata is taken as it is, as are the contents of a ConfigMap or Secret; resize changes limits of what runs,
+    recreate needs another pod.
     note: what is particular about it.
     """
 

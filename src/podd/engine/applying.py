@@ -98,6 +98,7 @@ def of_object(judged: JudgedObject) -> ApplyResult:
         reason=why.kind if why else "",
         message=str(why) if why else "",
         warnings=judged.warnings,
+        changes=[shown(change) for change in judged.changes],
     )
 
 

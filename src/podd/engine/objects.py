@@ -17,6 +17,8 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from podd.core import contents
+from podd.core.difference import Change
 from podd.engine.clock import Clock, rfc3339
 from podd.engine.store import Store
 from podd.errors import Conflict, Invalid, NotFound, PoddError
@@ -41,6 +43,7 @@ class JudgedObject:
     action: Literal["created", "configured", "unchanged", "refused"]
     refused: PoddError | None = None
     warnings: Sequence[str] = ()
+    changes: Sequence[Change] = ()
 
     def not_alone(self) -> JudgedObject:
         """Of a manifest of which something else is refused."""
@@ -137,7 +140,7 @@ class Objects:
             _refuse_change(there, new)
         except PoddError as refusal:
             return JudgedObject(there, "refused", refusal)
-        return JudgedObject(new, "configured")
+        return JudgedObject(new, "configured", changes=contents.changes(there, new))
 
     def keep(self, judged: Sequence[JudgedObject]) -> None:
         """Store what is new or changed, all of it or nothing, then tell."""
