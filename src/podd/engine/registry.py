@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
 
 from podd.core import status
 from podd.core.state import PodState
@@ -127,8 +128,9 @@ class Registry:
                 if want(("ADDED", actor.state)):
                     yield PodChange(type="ADDED", view=view(actor.state))
             yield PodChange(type="SYNCED")
-            async for change in _views(changes):
-                yield change
+            async with aclosing(_views(changes)) as seen:
+                async for change in seen:
+                    yield change
 
     def close(self) -> None:
         self._changes.close()

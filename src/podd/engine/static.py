@@ -185,7 +185,7 @@ class StaticPods:
             names = frozenset((pod.metadata.namespace, pod.metadata.name) for pod in checked.pods)
             self._refuse_others(path, names)
             results = await self._converge(text, path)
-            problem = "; ".join(f"{path}: {one.message}" for one in results if one.action == "refused")
+            problem = "\n".join(_placed(path, one.message) for one in results if one.action == "refused")
             again = bool(problem)
             self._log(path, results)
         except (PoddError, OSError) as exc:
@@ -298,6 +298,10 @@ def _read(path: str) -> str:
         before = data[: exc.start].decode("latin-1")
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         raise Invalid(f"{path}:{line}:{column}: is not UTF-8", remedy="save it as UTF-8") from exc
+
+
+def _placed(path: str, message: str) -> str:
+    return message if message.startswith(f"{path}:") else f"{path}: {message}"
 
 
 def _brief(problem: str) -> str:
