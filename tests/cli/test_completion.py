@@ -24,15 +24,27 @@ def pods(daemon: FakeDaemon) -> FakeDaemon:
         wanted = call.parameters.get("namespace")
         return {"pods": [each for each in every if wanted in (None, each["metadata"]["namespace"])]}
 
+    def objects(call: Call) -> Json:
+        names = ("login", "other") if call.parameters["kind"] == "Secret" else ()
+        return {"documents": [{"metadata": {"name": name}} for name in names]}
+
+    daemon.answers["Objects"] = objects
     daemon.answers["List"] = listed
     daemon.answers["Get"] = lambda _: {"pod": pod("hello", running("web"), running("db"))}
     return daemon
 
 
 LINES = {
-    "get ": ["pods", "pod", "pod/hello", "pod/help", "pod/world"],
+    "get ": ["pods", "pod", "configmaps", "configmap", "secrets", "secret", "pod/hello", "pod/help", "pod/world"],
     "get pod/hel": ["pod/hello", "pod/help"],
     "get pod/hello ": ["pod/help", "pod/world"],
+    "get secrets ": ["login", "other"],
+    "delete secret login ": ["other"],
+    "describe cm ": [],
+    "create ": ["configmap", "secret"],
+    "create secret ": ["generic"],
+    "create secret generic ": [],
+    "create cm x --from-f": ["--from-file"],
     "get pods ": ["hello", "help", "world"],
     "get pods hello w": ["world"],
     "get pods -n jobs ": ["job-1"],
@@ -53,6 +65,7 @@ LINES = {
     "debug hello --target w": ["web"],
     "completion ": ["bash", "zsh", "fish"],
     "apply -f ": [":files"],
+    "create cm x --from-file ": [":files"],
     "--socket ": [":files"],
     "frobnicate ": [],
     "d": ["diff", "describe", "delete", "debug", "drivers"],

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from podd.cli.connect import connect
 from podd.cli.main import COMMANDS, command_parser, global_parser, load
 from podd.cli.status import container_names
-from podd.cli.words import POD_WORDS, Usage, pod_name
+from podd.cli.words import OBJECT_WORDS, POD_WORDS, Usage, pod_name
 from podd.control.client import Client
 from podd.errors import PoddError
 
@@ -89,7 +89,7 @@ class Line:
     def _option_values(self, action: Action) -> Iterator[str]:
         if action.choices:
             yield from map(str, action.choices)
-        elif action.dest in ("filename", "socket"):
+        elif action.dest in ("filename", "socket", "from_file", "from_env_file"):
             yield FILES
         elif action.dest == "namespace":
             yield from self._namespaces()
@@ -103,9 +103,13 @@ class Line:
         elif command in WITH_RESOURCE_WORD:
             if given and given[0] in POD_WORDS:
                 yield from self._pods(given[1:])
+            elif given and given[0] in OBJECT_WORDS:
+                yield from self._objects(OBJECT_WORDS[given[0]], given[1:])
             else:
-                yield from () if given else ("pods", "pod")
+                yield from () if given else ("pods", "pod", "configmaps", "configmap", "secrets", "secret")
                 yield from (f"pod/{name}" for name in self._pods([pod_name(word) for word in given if "/" in word]))
+        elif command == "create":
+            yield from {(): ("configmap", "secret"), ("secret",): ("generic",)}.get(tuple(given), ())
         elif command in ("stop", "start", "restart", "pause", "resume") or (command in WITH_ONE_POD and not given):
             yield from self._pods(given)
 
@@ -117,6 +121,12 @@ class Line:
         with self._connect() as podd:
             pods = podd.call("List", {"namespace": self._values.get("namespace", "default")})["pods"]
         yield from (name for pod in pods if (name := pod["metadata"]["name"]) not in but)
+
+    def _objects(self, kind: str, but: Sequence[str]) -> Iterator[str]:
+        with self._connect() as podd:
+            asked = {"kind": kind, "name": None, "namespace": self._values.get("namespace", "default")}
+            found = podd.call("Objects", asked)["documents"]
+        yield from (name for one in found if (name := one["metadata"]["name"]) not in but)
 
     def _namespaces(self) -> Iterator[str]:
         with self._connect() as podd:
