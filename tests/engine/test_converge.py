@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from podd.engine.engine import Engine
 from podd.engine.view import ApplyResult
 from podd.errors import Conflict, Invalid, NotFound, Unavailable
-from podd.testing.fake import CAPABILITIES, FakeDriver, FakeHost, Fault, Program
+from podd.testing.fake import CAPABILITIES, FOREVER, FakeDriver, FakeHost, Fault, Program
 
 pytestmark = pytest.mark.anyio
 
@@ -143,6 +143,34 @@ async def test_labels_are_set_without_a_manifest(tmp_path: Path, host: FakeHost)
         with pytest.raises(Invalid, match=r"podd\.io/start"):
             await one.amend("web", None, labels={}, annotations={"podd.io/start": "ordered"}, overwrite=False)
         assert released(host) == ["a", "b", "c"]
+
+
+async def test_who_watches_a_label_sees_pods_come_and_go_with_it(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, POD.replace("name: web", "name: other"))
+        seen: list[tuple[str, str]] = []
+
+        async def watch(selector: str) -> None:
+            async for change in one.watch(None, selector):
+                seen.append((change.type, change.view.pod.metadata.name if change.view else ""))  # noqa: PERF401
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch, "app=web")
+            await anyio.sleep(1)
+            assert seen == [("SYNCED", "")]
+            for value in ("web", "db", "web"):
+                await one.amend("other", None, labels={"app": value}, annotations={}, overwrite=True)
+                await anyio.sleep(1)
+            await one.amend("other", None, labels={"more": "x"}, annotations={}, overwrite=True)
+            await one.delete("other", None, grace_period_s=0, wait=True)
+            await apply(one)
+            await anyio.sleep(1)
+            tasks.cancel_scope.cancel()
+        kinds = [kind for kind, name in seen if name == "other"]
+        assert kinds[:4] == ["ADDED", "DELETED", "ADDED", "MODIFIED"]
+        assert kinds.count("DELETED") == 2
+        assert kinds[-1] == "DELETED"
+        assert all(name != "web" for _, name in seen)
 
 
 async def test_events_of_what_is_selected(tmp_path: Path, host: FakeHost) -> None:
@@ -359,3 +387,52 @@ async def apply_all(one: Engine, *texts: str, dry_run: bool = False, strict: boo
         timeout_s=None,
         progress=ignore,
     )
+
+
+# ---- whatever the old one is doing
+
+
+async def pause(one: Engine) -> None:
+    await one.pause("web", None)
+
+
+async def crash_loop(one: Engine) -> None:
+    await anyio.sleep(200)
+
+
+async def end(one: Engine) -> None:
+    await anyio.sleep(50)
+
+
+async def be_stopping(one: Engine) -> None:
+    await one.stop("web", None, grace_period_s=20, wait=False)
+
+
+DOING = {
+    "it is paused": (pause, Program(), "Always", "Running"),
+    "it crashes again and again": (crash_loop, Program(exits_after_s=1, code=1), "Always", "Running"),
+    "it has ended": (end, Program(exits_after_s=1), "Never", "Running"),
+    "it has failed": (end, Program(exits_after_s=1, code=1), "Never", "Running"),
+    "it is being stopped": (be_stopping, Program(ignores_term=True), "Always", "Pending"),
+}
+
+
+@pytest.mark.parametrize(("first", "program", "policy", "phase"), DOING.values(), ids=DOING)
+async def test_a_pod_is_recreated_whatever_it_does(
+    first: Callable[[Engine], Awaitable[None]],
+    program: Program,
+    policy: str,
+    phase: str,
+    tmp_path: Path,
+    host: FakeHost,
+) -> None:
+    host.programs |= dict.fromkeys("abc", program)
+    async with engine(tmp_path, host) as one:
+        old = await apply(one, POD.replace("Always", policy))
+        await first(one)
+        host.programs |= dict.fromkeys("abc", FOREVER)
+        result = await apply(one, CHANGED.replace("Always", policy))
+        assert (result.action, result.phase) == ("recreated", phase)
+        assert result.uid != old.uid
+        assert len(host.sandboxes) == (1 if phase == "Running" else 0)
+    assert not host.violations

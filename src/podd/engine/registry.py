@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing
+from typing import Literal
 
 from podd.core import status
 from podd.core.state import PodState
 from podd.engine.actor import Actor
-from podd.engine.bus import Bus, Watch
+from podd.engine.bus import Bus
 from podd.engine.clock import rfc3339
 from podd.engine.select import Selector
 from podd.engine.view import PodChange, PodView
@@ -117,33 +117,44 @@ class Registry:
         return [a for a in self if namespace in (None, a.state.pod.metadata.namespace)]
 
     async def watch(self, namespace: str | None, wanted: Selector) -> AsyncGenerator[PodChange, None]:
-        """Each that is there, SYNCED, then every change."""
+        """Each that is there, SYNCED, then every change. Who gets or loses a label that is wanted comes or goes."""
 
-        def want(change: tuple[str, PodState]) -> bool:
-            meta = change[1].pod.metadata
+        def fits(state: PodState) -> bool:
+            meta = state.pod.metadata
             return namespace in (None, meta.namespace) and wanted(meta.labels)
 
+        there = [actor for actor in self if fits(actor.state)]
+        inside = {actor.state.uid for actor in there}
+
+        def want(change: tuple[str, PodState]) -> bool:
+            kind, state = change
+            was, now = state.uid in inside, kind != "DELETED" and fits(state)
+            (inside.add if now else inside.discard)(state.uid)
+            return was or now
+
         with self._changes.subscribe(want) as changes:
-            for actor in self:
-                if want(("ADDED", actor.state)):
-                    yield PodChange(type="ADDED", view=view(actor.state))
+            last: dict[str, PodView] = {}
+            for actor in there:
+                last[actor.state.uid] = view(actor.state)
+                yield PodChange(type="ADDED", view=last[actor.state.uid])
             yield PodChange(type="SYNCED")
-            async with aclosing(_views(changes)) as seen:
-                async for change in seen:
-                    yield change
+            async for kind, state in changes:
+                seen = view(state)
+                told = _told(last, seen, gone=kind == "DELETED" or not fits(state))
+                if told is not None:
+                    yield PodChange(type=told, view=seen)
 
     def close(self) -> None:
         self._changes.close()
 
 
-async def _views(changes: Watch[tuple[str, PodState]]) -> AsyncGenerator[PodChange, None]:
-    """Only what can be seen: many steps of a pod's state look the same from outside."""
-    last: dict[str, PodView] = {}
-    async for kind, state in changes:
-        seen = view(state)
-        if kind == "MODIFIED" and last.get(state.uid) == seen:
-            continue
-        last[state.uid] = seen
-        if kind == "DELETED":
-            del last[state.uid]
-        yield PodChange(type=kind, view=seen)  # type: ignore[arg-type]
+def _told(last: dict[str, PodView], seen: PodView, *, gone: bool) -> Literal["ADDED", "MODIFIED", "DELETED"] | None:
+    """What is new to who has seen the last. None: nothing, as many steps of a pod look the same from outside."""
+    uid = seen.pod.metadata.uid
+    before = last.pop(uid, None)
+    if gone:
+        return "DELETED" if before else None
+    last[uid] = seen
+    if before is None:
+        return "ADDED"
+    return None if before == seen else "MODIFIED"
