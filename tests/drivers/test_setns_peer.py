@@ -188,3 +188,19 @@ async def test_a_report_that_comes_unasked_is_kept_for_who_expects_it(wire: Wire
     report = wire.peer.expect(0)
     os.write(wire.other.connection.fileno(), encode({"id": 0, "ok": {"id": "a"}}))
     assert (await report.answer())[0] == {"id": "a"}
+
+
+async def test_the_last_words_of_a_peer_are_heard_before_its_end() -> None:
+    """As of a shim that has refused and hung up before it is asked for anything."""
+    wire = Wire()
+    report = wire.peer.expect(0)
+    refusal = {"kind": "Conflict", "message": "it has a shim already", "remedy": ""}
+    os.write(wire.other.connection.fileno(), encode({"id": 0, "error": refusal}))
+    wire.other.connection.close()
+    wire.peer.post("subscribe", {})
+    async with anyio.create_task_group() as reader:
+        reader.start_soon(wire.peer.run)
+        with pytest.raises(Conflict, match="it has a shim already"):
+            await report.answer()
+        with pytest.raises(ConnectionLost):
+            await wire.peer.call("status", {})

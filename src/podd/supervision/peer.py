@@ -117,6 +117,8 @@ class Peer:
         if not self.ended.is_set():
             try:
                 self._connection.send({"id": number, "verb": verb, "args": args}, fds)
+            except ConnectionError:
+                pass  # the reader will see it, after what the peer has said before it left
             except (WireError, OSError) as exc:
                 self._end(str(exc))
         return call
@@ -178,6 +180,8 @@ class Peer:
             while self._blocked:
                 await anyio.wait_writable(self._connection)
                 self._connection.flush()
+        except ConnectionError:
+            pass  # as in _ask
         except (WireError, OSError) as exc:
             self._end(str(exc))
 
