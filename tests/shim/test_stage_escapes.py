@@ -444,6 +444,15 @@ def test_device_nodes_are_useless_wherever_they_can_be_made(pod: Pod, tmp_path: 
     assert run.output.count("Permission denied") == 6
 
 
+def test_device_node_made_in_a_volume_is_useless_as_a_part_of_it(pod: Pod, tmp_path: Path) -> None:
+    """A container leaves a node where the next one's subPath leads."""
+    pod.sh("mknod /vol/node c 1 5; chmod 666 /vol/node", capabilities=WIDE, mounts=[volume(tmp_path, "/vol")])
+    assert stat.S_ISCHR((tmp_path / "node").stat().st_mode), "mknod is not permitted at all: this test shows nothing"
+    run = pod.sh("head -c 1 /part && echo opened", mounts=[volume(tmp_path, "/part", sub_path="node")])
+    assert "opened" not in run.output
+    assert "Permission denied" in run.output
+
+
 def test_device_by_name_works_as_a_volume(pod: Pod) -> None:
     run = pod.sh("head -c 2 /dev/mine | wc -c", mounts=[volume("/dev/zero", "/dev/mine")])
     assert run.output == "2\n"

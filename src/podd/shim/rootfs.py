@@ -307,7 +307,8 @@ def _volume(volume: MountPlan, *, privileged: bool) -> Source:
     attributes = MountAttr.NONE
     if not privileged:
         attributes |= MountAttr.NOSUID
-        if not (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)):  # a device that is asked for by name may be used
+        is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        if not is_device or volume["sub_path"]:  # a device that the host names may be used, not one in a volume
             attributes |= MountAttr.NODEV
     mounts.restrict(tree, attributes, propagation=PROPAGATION[volume["propagation"]])
     if volume["read_only"]:
