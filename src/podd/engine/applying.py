@@ -70,7 +70,8 @@ def result(state: st.PodState, action: Action, why: tuple[str, str] | None = Non
 
 def kept(state: st.PodState, failed: st.FailedStart) -> ApplyResult:
     """Of a pod that goes on, because the one that was to take its place could not be prepared."""
-    return result(state, "kept", (failed.reason, failed.failure.message))
+    remedy = f"; {failed.failure.remedy}" if failed.failure.remedy else ""
+    return result(state, "kept", (failed.reason, f"{failed.failure.message}{remedy}"))
 
 
 def refusal(pod: Pod, why: PoddError) -> ApplyResult:

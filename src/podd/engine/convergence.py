@@ -1,7 +1,7 @@
 """From a manifest to pods that are as it says: each is judged, and when none is refused the least is done.
 
-Nothing of a manifest is begun before all of it is judged, and what is new is stored in one transaction, so a manifest
-is accepted whole or not at all.
+Nothing of a manifest is begun before all of it is judged. ConfigMaps and Secrets are stored before the pods that use
+them, and all new pods in one transaction.
 """
 
 from __future__ import annotations
