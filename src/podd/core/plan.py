@@ -241,9 +241,12 @@ def message_path(pod: Pod, container_id: ContainerId, host: Host) -> str:
 
 
 def _message_mount(pod: Pod, container: Container, container_id: ContainerId, host: Host) -> Iterator[Mount]:
-    """A privileged container has the host's own /dev, in which nothing is made."""
+    """In the host's own /dev, which a privileged container has, and one that mounts another there, nothing is made."""
     path = container.termination_message_path
-    if not (container.security_context.privileged and PurePosixPath(path).is_relative_to("/dev")):
+    foreign_dev = container.security_context.privileged or any(
+        PurePosixPath(mount.mount_path) == PurePosixPath("/dev") for mount in container.volume_mounts
+    )
+    if not (foreign_dev and PurePosixPath(path).is_relative_to("/dev")):
         yield Mount(host_path=message_path(pod, container_id, host), container_path=path)
 
 

@@ -148,7 +148,7 @@ _CONTAINER = {
     "restartPolicy": _honoured("of init containers: Always makes a sidecar of it"),
     "restartPolicyRules": _honoured(),
     "terminationMessagePath": _honoured(
-        "a file of the container's own, mounted there; of a privileged one, which has the host's /dev, only elsewhere"
+        "a file of the container's own, mounted there; not below /dev where that is the host's, as of a privileged one"
     ),
     "terminationMessagePolicy": _honoured(),
     "volumeDevices": _refused("podd attaches no block devices", remedy="mount the device by a hostPath volume"),
