@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -77,3 +78,19 @@ def test_the_init_containers_of_a_pod_run_again_after_a_reboot(podd: Podd) -> No
     reboot(podd)
     until(lambda: podd.status("p")["phase"] == "Running", "the pod runs again")
     until(lambda: "made" in podd.cli("logs", "p"), "it found its file")
+
+
+def test_secrets_are_in_memory_alone_and_there_again_after_a_reboot(podd: Podd) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"word": "1"}}
+    volumes = [{"name": "sec", "secret": {"secretName": "s"}}]
+    pod = manifest("p", sleeper("main", volumeMounts=[{"name": "sec", "mountPath": "/sec"}]), volumes=volumes)
+    podd.apply(f"{json.dumps(secret)}\n---\n{pod}")
+    place = podd.folder / "state" / "volumes" / podd.pod("p")["metadata"]["uid"] / "sec"
+    podd.cli("stop", "p")
+    assert (place / "word").read_text() == "1"
+    reboot(podd)
+    assert list(place.iterdir()) == [], "it was in memory"
+    podd.apply(json.dumps({**secret, "stringData": {"word": "2"}}))
+    assert list(place.iterdir()) == [], "nothing is written where no tmpfs is"
+    podd.cli("start", "p")
+    assert podd.cli("exec", "p", "--", "cat", "/sec/word") == "2"
