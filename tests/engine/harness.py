@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -51,6 +51,7 @@ async def engine(
     driver: type[FakeDriver] = FakeDriver,
     pods_dir: str = "",
     admit: Callable[[Pod], Pod] = lambda pod: pod,
+    addresses: Callable[[], Sequence[str]] = tuple,
 ) -> AsyncIterator[Engine]:
     """As the daemon would run it on the same directories and host."""
     clock = Clock()
@@ -78,6 +79,7 @@ async def engine(
                 broken={},
                 check=manifest.parse,
                 admit=admit,
+                addresses=addresses,
                 failpoint=failpoint,
                 listen=_deaf,
             )

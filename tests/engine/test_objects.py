@@ -291,6 +291,16 @@ async def test_variables_are_those_of_the_moment_of_creation(tmp_path: Path, hos
         await gone(one)
 
 
+async def test_the_addresses_of_the_host_are_told(tmp_path: Path, host: FakeHost) -> None:
+    env = [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIPs"}}}]
+    async with engine(tmp_path, host, addresses=lambda: ("192.0.2.7", "2001:db8::7")) as one:
+        await apply(one, pod(env=env))
+        (box,) = host.sandboxes.values()
+        (made,) = box.containers.values()
+        assert list(made.config.env) == [("IP", "192.0.2.7,2001:db8::7")]
+        await gone(one)
+
+
 async def test_a_changed_object_reaches_the_files_of_a_running_pod(tmp_path: Path, host: FakeHost) -> None:
     async with engine(tmp_path, host) as one:
         *_, told = await apply(

@@ -47,7 +47,7 @@ class PodVolumes:
             config_maps=self._objects.config_maps(namespace),
             secrets=self._objects.secrets(namespace),
             node_name=self._host.node_name,
-            host_ips=tuple(self._addresses()),
+            host_ips=tuple(self._addresses()) if _tells_addresses(state.pod) else (),
             pod_ips=box.ips if isinstance(box, sandbox.Ready) else (),
             cpus=self._host.cpus,
             memory_bytes=self._host.memory_bytes,
@@ -83,6 +83,14 @@ class PodVolumes:
                     await anyio.to_thread.run_sync(volumes.update, [wanted])
                 except PoddError as exc:
                     self._told(state, ev.Tell(type="Warning", reason="FailedMount", message=exc.message))
+
+
+def _tells_addresses(pod: Pod) -> bool:
+    """One of its variables is an address, which is looked up in the kernel."""
+    refs = (
+        v.value_from.field_ref for c in (*pod.spec.init_containers, *pod.spec.containers) for v in c.env if v.value_from
+    )
+    return any(ref is not None and ref.field_path.startswith("status.") for ref in refs)
 
 
 def uses(pod: Pod, kind: Kind, name: str) -> bool:
