@@ -357,6 +357,19 @@ async def test_a_dry_run_tells_and_does_nothing(tmp_path: Path, host: FakeHost) 
         assert len(await one.list_pods(None, "")) == 1
 
 
+async def test_what_was_ordered_is_done_for_a_client_that_leaves(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one)
+        other = POD.replace("name: web", "name: other")
+        with anyio.CancelScope() as leaving:
+            leaving.cancel()
+            await apply_all(one, LABELLED, other)
+        await anyio.sleep(1)
+        found = {view.pod.metadata.name: view for view in await one.list_pods(None, "")}
+        assert found["web"].pod.metadata.labels == {"app": "web"}
+        assert found["other"].status.phase == "Running"
+
+
 async def test_remarks_stand_at_their_pod(tmp_path: Path, host: FakeHost) -> None:
     warned = POD.replace("name: web", "name: other").replace("restartPolicy", "nodeName: x\n  restartPolicy")
     async with engine(tmp_path, host) as one:

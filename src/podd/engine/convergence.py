@@ -113,7 +113,9 @@ class Convergence:
             return [*spared, *(_result(_not_alone(one)) for one in judged)]
         self._objects.keep(objects)
         self._store.save_all(record(one.new) for one in judged if one.new is not None)
-        done = [await self._do(one) for one in judged]
+        begun = [self._begun(one) for one in judged]  # at once: a record without its actor would wait for a restart
+        with anyio.CancelScope(shield=True):  # what is ordered is done, also for a client that leaves
+            done = [await self._amended(one) for one in begun]
         if wait:
             await self._wait([one.target for one in done if one.target is not None], timeout_s, progress)
         return [*map(applying.of_object, objects), *map(_result, done)]
@@ -203,10 +205,11 @@ class Convergence:
 
     # ---- doing
 
-    async def _do(self, judged: Judged) -> Judged:
-        if judged.new is not None:
-            return but(judged, target=self._accept(judged.new))
-        if judged.target is None or judged.action == "unchanged":
+    def _begun(self, judged: Judged) -> Judged:
+        return judged if judged.new is None else but(judged, target=self._accept(judged.new))
+
+    async def _amended(self, judged: Judged) -> Judged:
+        if judged.target is None or judged.action not in ("amended", "resized"):
             return judged
         amended = difference.amended(judged.target.state.pod, judged.pod)
         try:
