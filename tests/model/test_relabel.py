@@ -28,11 +28,11 @@ def test_what_is_left(labels: Values, left: dict[str, str]) -> None:
 
 
 def test_another_value_is_overwritten_only_when_asked() -> None:
-    for labels, annotations in (({"app": "db"}, {}), ({}, {"note": "y"})):
+    for labels, notes in (({"app": "db"}, {}), ({}, {"note": "y"})):
         with pytest.raises(Conflict, match="is there with the value"):
-            relabelled(META, labels, annotations, overwrite=False)
-        changed = relabelled(META, labels, annotations, overwrite=True)
-        assert {**changed.labels, **changed.annotations}.items() >= {**labels, **annotations}.items()
+            relabelled(META, labels, notes, overwrite=False)
+        changed = relabelled(META, labels, notes, overwrite=True)
+        assert {**changed.labels, **changed.annotations}.items() >= {**labels, **notes}.items()
 
 
 @pytest.mark.parametrize(
