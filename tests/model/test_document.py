@@ -57,13 +57,26 @@ BAD = {
     "a number as a key": ("- 1: x", 'x:1:3: [0][1]: a key is a string, and this is a number; quote it: "1"'),
     "nothing as a key": ("~: x", 'x:1:1: [~]: a key is a string, and this is nothing (null); quote it: "~"'),
     "a list as a key": ("? [a]\n: b", "x:1:3: a key is a string, not a list or a mapping"),
-    "an alias of nothing": ("a: *b", "x:1:4: a: *b refers to an anchor that is not there"),
-    "an alias of the last document": ("a: &b c\n---\na: *b", "x:3:4: a: *b refers to an anchor that is not there"),
+    "an alias of nothing": (
+        "a: *b",
+        "x:1:4: a: is an alias (*) of an anchor that is not there; quote it if * begins a text",
+    ),
+    "an alias of the last document": (
+        "a: &b c\n---\na: *b",
+        "x:3:4: a: is an alias (*) of an anchor that is not there; quote it if * begins a text",
+    ),
     "what contains itself": ("a: &b [*b]", "x:1:8: a[0]: *b contains itself"),
     "what merges itself": ("a: &b {<<: *b}", "x:1:12: a[<<]: *b contains itself"),
     "a merge of a string": ("a: {<<: b}", "x:1:5: a[<<]: merges mappings, and this is none"),
     "a tag": ("a: !!int '5'", "x:1:4: a: has the tag !!int: podd reads values without tags; remove it"),
-    "a tag that would run code": ("a: !!python/object/apply:os.system ['x']", "x:1:4: a: has the tag !!python/object"),
+    "a tag of one's own": (
+        "a: !hunter2",
+        "x:1:4: a: has a tag (!): podd reads values without tags; remove it, or quote it if ! begins a text",
+    ),
+    "a tag that would run code": (
+        "a: !!python/object/apply:os.system ['x']",
+        "x:1:4: a: has a tag (!): podd reads values without tags",
+    ),
     "the wrong tag": ("a: !!seq {}", "x:1:4: a: has the tag !!seq: podd reads values without tags; remove it"),
     "a NUL": ("a: b\nc: \0d", "x:2:4: is not YAML: unacceptable character #x0000: control characters are not allowed"),
     "an escape": (

@@ -140,6 +140,22 @@ def test_a_secret_is_not_shown_by_accident() -> None:
         assert b64(b"5417") not in shown
 
 
+SIGNS = st.text("~!*&@%?-:|>,'\"[]{}#0x1e_. \t", max_size=4)
+
+
+@given(SIGNS, SIGNS, st.sampled_from(["data", "stringData"]))
+def test_whatever_is_wrong_with_a_secret_its_words_are_not_shown(before: str, after: str, field: str) -> None:
+    """A password, not quoted, in the midst of what YAML takes for something else. (What stands before ":" is a key.)"""
+    after = after.replace(":", "")
+    head = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
+    said = ""
+    try:
+        parse(f"{head}{field}:\n  k: {before}hunter2{after}\n")
+    except Invalid as exc:
+        said = str(exc)
+    assert "hunter2" not in said
+
+
 # ---- what pods need --------------------------------------------------------------------------------------------------
 
 POD = """\

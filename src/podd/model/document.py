@@ -21,12 +21,26 @@ MAX_NODES = 200_000  # of one manifest, aliases counted as often as they are use
 MAX_DEPTH = 64
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_TAGS = {
-    "tag:yaml.org,2002:str": "scalar",
-    "!": "scalar",
-    "tag:yaml.org,2002:seq": "sequence",
-    "tag:yaml.org,2002:map": "mapping",
-}
+_YAML = "tag:yaml.org,2002:"
+_OWN_TAGS = frozenset(
+    (
+        "str",
+        "seq",
+        "map",
+        "int",
+        "float",
+        "bool",
+        "null",
+        "binary",
+        "timestamp",
+        "set",
+        "omap",
+        "pairs",
+        "merge",
+        "value",
+    )
+)
+_TAGS = {f"{_YAML}str": "scalar", "!": "scalar", f"{_YAML}seq": "sequence", f"{_YAML}map": "mapping"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +265,11 @@ class _Composer:
 
     def _check_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, kind: str) -> None:
         if event.tag not in (None, "!") and _TAGS.get(event.tag) != kind:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise self._stop(
-                _place(event.start_mark), f"has the tag {tag}: podd reads values without tags", "remove it"
-            )
+            place, name = _place(event.start_mark), event.tag.rpartition(":")[2]
+            if event.tag != f"{_YAML}{name}" or name not in _OWN_TAGS:  # and is not quoted: it may be a password
+                remedy = "remove it, or quote it if ! begins a text"
+                raise self._stop(place, "has a tag (!): podd reads values without tags", remedy)
+            raise self._stop(place, f"has the tag !!{name}: podd reads values without tags", "remove it")
 
     def _open(self, node: Sequence | Mapping, anchor: str | None) -> None:
         if len(self.stack) >= MAX_DEPTH:
@@ -266,9 +281,10 @@ class _Composer:
     def _add_alias(self, event: yaml.AliasEvent) -> None:
         assert event.anchor is not None
         place, node = _place(event.start_mark), self.anchors.get(event.anchor)
+        if event.anchor not in self.anchors:  # and is not quoted: it may be a password that begins with *
+            raise self._stop(place, "is an alias (*) of an anchor that is not there", "quote it if * begins a text")
         if node is None:
-            why = "contains itself" if event.anchor in self.anchors else "refers to an anchor that is not there"
-            raise self._stop(place, f"*{event.anchor} {why}")
+            raise self._stop(place, f"*{event.anchor} contains itself")
         if len(self.stack) + node.height > MAX_DEPTH:
             raise self._stop(place, f"is nested deeper than {MAX_DEPTH} levels")
         self.size += node.size - 1
