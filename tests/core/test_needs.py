@@ -48,6 +48,14 @@ def test_an_image_reference_needs_a_driver_with_images() -> None:
         needs.check(pod, "plain", {"plain": PLAIN})
 
 
+def test_an_init_container_needs_its_image_as_well() -> None:
+    pod = make_pod("a")
+    (a,) = pod.spec.containers
+    pod = replace(pod, spec=replace(pod.spec, init_containers=(replace(a, name="setup", image="nginx"),)))
+    with pytest.raises(Unsupported, match=r"spec.initContainers\[0\].image: needs capability images"):
+        needs.check(pod, "plain", {"plain": PLAIN})
+
+
 @pytest.mark.parametrize(
     ("handler", "field", "capability"),
     [

@@ -246,7 +246,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "empty.yaml": (b"", "empty.yaml:1:1: there is no Pod in it"),
     "driver.yaml": (
         pod("nobody").replace("spec:", "spec:\n  runtimeClassName: nosuch").encode(),
-        "runtimeClassName: nosuch: there is no such driver",
+        "driver.yaml:5:21: spec.runtimeClassName: nosuch: there is no such driver",
     ),
 }
 

@@ -240,6 +240,14 @@ def test_what_rests_on_something_unreadable_is_not_told() -> None:
     assert refused(text) == ["pod.yaml:4:31: spec.volumes[0].image: podd does not mount images yet"]
 
 
+def test_where_a_field_stands_is_remembered_for_who_refuses_it_later() -> None:
+    read = parse(GOOD + "---\n" + GOOD.replace("web", "other"), "pod.yaml")
+    first, second = read.pods
+    assert read.where(first, "spec.containers[0].image") == "pod.yaml:4:41"
+    assert read.where(second, "spec.containers[0].image") == "pod.yaml:9:41"
+    assert read.where(second, "spec.containers[0].livenessProbe.exec") == "pod.yaml:9:21"
+
+
 def test_no_pod_at_all() -> None:
     assert refused("# nothing here\n---\n") == ["pod.yaml:1:1: there is no Pod in it"]
 

@@ -12,12 +12,11 @@ from podd.model.pod import ROOTFS, Container, Lifecycle, LifecycleHandler, Pod, 
 def needs(pod: Pod) -> Iterator[tuple[str, str]]:
     """Field and the capability that it needs, as podd.driver.contract.Capabilities names it."""
     spec = pod.spec
-    for n, container in enumerate(spec.containers):
-        is_directory = container.image.startswith(ROOTFS)
-        yield f"spec.containers[{n}].image", "rootfs_directory" if is_directory else "images"
-        yield from _handler_needs(f"spec.containers[{n}]", container)
-    for n, container in enumerate(spec.init_containers):
-        yield from _handler_needs(f"spec.initContainers[{n}]", container)
+    for where, containers in (("containers", spec.containers), ("initContainers", spec.init_containers)):
+        for n, container in enumerate(containers):
+            is_directory = container.image.startswith(ROOTFS)
+            yield f"spec.{where}[{n}].image", "rootfs_directory" if is_directory else "images"
+            yield from _handler_needs(f"spec.{where}[{n}]", container)
     if spec.share_process_namespace:
         yield "spec.shareProcessNamespace", "pid_pod"
     if spec.host_pid:

@@ -154,7 +154,7 @@ class Convergence:
             self._aside.refuse_namesake(pod)
             return Judged(pod, "created", new=self._new(pod, source=origin))
         except PoddError as refusal:
-            return Judged(asked, "refused", refused=refusal)
+            return Judged(asked, "refused", refused=_placed(refusal, asked, manifest))
 
     def _admitted(self, asked: Pod) -> Pod:
         """What a plugin makes of it is held to the same rules as what people write."""
@@ -227,6 +227,15 @@ class Convergence:
         except TimeoutError:
             late = ", ".join(a.state.pod.metadata.name for a in actors if not applying.converged(a.state))
             raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
+
+
+def _placed(refusal: PoddError, pod: Pod, manifest: Manifest) -> PoddError:
+    """With where the field stands that it is about, if it is about one."""
+    field = refusal.facts.get("field")
+    if not isinstance(field, str):
+        return refusal
+    message = f"{manifest.where(pod, field)}: {refusal.message}"
+    return type(refusal)(message, remedy=refusal.remedy, **refusal.facts)
 
 
 def _refuse_stranger(there: st.PodState, judged: Judged, origin: str) -> None:

@@ -32,8 +32,11 @@ class Drivers:
         if found is None:
             known = ", ".join(self._drivers) or "none"
             why = self._broken.get(name, "there is no such driver")
-            key = "spec.runtimeClassName" if pod.spec.runtime_class_name else "default_driver"
-            raise Invalid(f"{key}: {name}: {why}", remedy=f"drivers here: {known}")
+            remedy = f"drivers here: {known}"
+            if pod.spec.runtime_class_name:
+                field = "spec.runtimeClassName"
+                raise Invalid(f"{field}: {name}: {why}", remedy=remedy, field=field)
+            raise Invalid(f"default_driver: {name}: {why}", remedy=remedy)
         needs.check(pod, name, {each: driver.capabilities for each, driver in self._drivers.items()})
         return found
 

@@ -17,8 +17,8 @@ from podd.model import document, object_rules, references, rules
 from podd.model.document import Mapping, Node, Scalar, Sequence
 from podd.model.objects import ConfigMap, Kind, Object, Secret
 from podd.model.pod import Pod
-from podd.model.problem import Path, Place, Problem, Problems, Rules, TooMany, dotted, shown
-from podd.model.reader import Reader
+from podd.model.problem import Path, Place, Problem, Problems, Rules, TooMany, dotted, shown, undotted
+from podd.model.reader import Locate, Reader
 from podd.model.value import Value
 
 
@@ -46,6 +46,8 @@ class Manifest(Value):
     secrets: tuple[Secret, ...] = ()
     needs: tuple[Need, ...] = ()
     remarks_by_name: dict[Name, Remarks] = {}
+    source: str = ""
+    places_by_name: dict[Name, Locate] = {}
 
     @property
     def remarks(self) -> Remarks:
@@ -55,6 +57,11 @@ class Manifest(Value):
     def remarks_of(self, one: Pod | Object) -> Remarks:
         """Those that stand in its document."""
         return self.remarks_by_name.get(_name(one), ())
+
+    def where(self, one: Pod | Object, field: str) -> str:
+        """Where a field as "spec.containers[0].image" of it stands, as problems begin."""
+        place = self.places_by_name[_name(one)](undotted(field))
+        return f"{self.source}:{place.line}:{place.column}"
 
 
 def _name(one: Pod | Object) -> Name:
@@ -82,6 +89,8 @@ def parse(text: str | bytes, source: str = "manifest", namespace: str = "default
         secrets=tuple(one.settled() for one in found if isinstance(one, Secret)),
         needs=tuple(read.needs),
         remarks_by_name=read.remarks,
+        source=source,
+        places_by_name=read.places,
     )
 
 
@@ -91,6 +100,7 @@ class _Read:
     def __init__(self, problems: Problems) -> None:
         self.found: dict[Name, Pod | Object] = {}
         self.remarks: dict[Name, Remarks] = {}
+        self.places: dict[Name, Locate] = {}
         self.needs: list[Need] = []
         self._problems = problems
 
@@ -105,6 +115,7 @@ class _Read:
             if one is not None:
                 self._take(one, reader, path, strict=strict)
                 self.remarks[_name(one)] = self._problems.remarks(before)
+                self.places[_name(one)] = reader.locator(path)
 
     def _take(self, one: Pod | Object, reader: Reader, path: Path, *, strict: bool) -> None:
         told = Rules(reader.teller(path), strict=strict)

@@ -50,6 +50,14 @@ def dotted(path: Path) -> str:
     return "".join(parts).removeprefix(".")
 
 
+_PARTS = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
+
+
+def undotted(path: str) -> Path:
+    """Of what `dotted` made of names of fields and numbers."""
+    return tuple(int(number) if number else name for number, name in _PARTS.findall(path))
+
+
 class TooMany(Exception):
     """Reading on is of no use to anybody. That it ended is among the problems."""
 

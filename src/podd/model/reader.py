@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
 import msgspec
 from msgspec import inspect
@@ -16,6 +17,9 @@ from podd.model.problem import Level, Path, Place, Problems, Tell
 from podd.model.suggest import nearest, present, type_of
 
 KINDS: dict[str, type[Pod | Object]] = {"Pod": Pod, "ConfigMap": ConfigMap, "Secret": Secret}
+
+Locate = Callable[[Path], Place]
+"""Where a field of one object stands, or what is above it."""
 
 
 class Reader:
@@ -66,6 +70,10 @@ class Reader:
         while path not in self._places:
             path = path[:-1]
         return self._places[path]
+
+    def locator(self, prefix: Path) -> Locate:
+        """Of the fields of the object that stands at `prefix`."""
+        return lambda field: self.place(prefix + field)
 
     def _error(self, place: Place, path: Path, message: str, remedy: str = "") -> None:
         self._problems.add(place, path, "error", message, remedy)
