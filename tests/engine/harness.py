@@ -37,6 +37,10 @@ spec:
 """
 
 
+_no_checkpoints = patch("podd.engine.engine.CHECKPOINT_S", 10**9)
+"""A virtual hour has hundreds, and each waits for a real disk."""
+
+
 class Crash(BaseException):
     """podd ends here, as by SIGKILL: nothing that would run later runs."""
 
@@ -83,7 +87,7 @@ async def engine(
                 failpoint=failpoint,
                 listen=_deaf,
             )
-            with patch.object(anyio.to_thread, "run_sync", _at_once):
+            with patch.object(anyio.to_thread, "run_sync", _at_once), _no_checkpoints:
                 async with anyio.create_task_group() as tasks:
                     await tasks.start(one.run)
                     yield one
