@@ -269,6 +269,24 @@ async def test_a_volume_of_what_is_gone_fails_the_start(tmp_path: Path, host: Fa
         await gone(one)
 
 
+async def test_a_member_that_restarts_waits_for_what_is_gone(tmp_path: Path, host: FakeHost) -> None:
+    env = [{"name": "W", "valueFrom": {"secretKeyRef": {"name": "s", "key": "word"}}}]
+    async with engine(tmp_path, host) as one:
+        await apply(one, secret(), pod(env=env))
+        (box,) = host.sandboxes.values()
+        (member,) = box.containers
+        await one.delete_object("Secret", "s", None)
+        host.kill_container(member)
+        with anyio.fail_after(10):
+            async for change in one.watch(None, ""):
+                (status,) = change.view.status.container_statuses if change.view else (None,)
+                if status and status.state.waiting and status.state.waiting.reason == "CreateContainerConfigError":
+                    assert status.state.waiting.message.startswith('secret "s" not found')
+                    break
+        assert list(host.sandboxes.values()) == [box], "the pod itself is as it was"
+        await gone(one)
+
+
 # ---- brought into running pods ---------------------------------------------------------------------------------------
 
 
