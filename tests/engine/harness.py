@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 from unittest.mock import patch
@@ -35,10 +35,6 @@ spec:
   - {name: b, image: "rootfs:/", command: [/bin/b]}
   - {name: c, image: "rootfs:/", command: [/bin/c]}
 """
-
-
-_no_checkpoints = patch("podd.engine.engine.CHECKPOINT_S", 10**9)
-"""A virtual hour has hundreds, and each waits for a real disk."""
 
 
 class Crash(BaseException):
@@ -87,7 +83,7 @@ async def engine(
                 failpoint=failpoint,
                 listen=_deaf,
             )
-            with patch.object(anyio.to_thread, "run_sync", _at_once), _no_checkpoints:
+            with patch.object(anyio.to_thread, "run_sync", _at_once), _no_checkpoints():
                 async with anyio.create_task_group() as tasks:
                     await tasks.start(one.run)
                     yield one
@@ -103,6 +99,11 @@ async def apply(
         text, source="pod.yaml", namespace=None, dry_run=dry_run, wait=wait, timeout_s=timeout_s, progress=ignore
     )
     return result
+
+
+def _no_checkpoints() -> AbstractContextManager[object]:
+    """A virtual hour has hundreds, and each waits for a real disk."""
+    return patch("podd.engine.engine.CHECKPOINT_S", 10**9)
 
 
 async def _at_once(call: Callable[..., T], *args: object, **_: object) -> T:

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from harness import apply, engine
+from structlog.testing import capture_logs
 
 from podd.engine.engine import Engine
 from podd.engine.static import RESCAN_S, RETRY_S, SETTLE_S, listen
@@ -120,6 +121,15 @@ async def test_a_pod_that_its_file_no_longer_names_goes_and_the_others_stay(fold
         (folder / "pods.yaml").write_text(pod("b"))
         after = await until_names(one, "b")
         assert after["b"].pod.metadata.uid == before["b"].pod.metadata.uid
+
+
+async def test_what_has_no_effect_is_logged(folder: Path) -> None:
+    (folder / "web.yaml").write_text(pod("web").replace("spec:", "spec:\n  nodeName: x"))
+    with capture_logs() as logs:
+        async with podd(folder):
+            pass
+    (told,) = [entry["message"] for entry in logs if entry["event"] == "static_pod.warned"]
+    assert told.startswith(f"{folder}/web.yaml:5:3: warning: spec.nodeName: has no effect")
 
 
 async def test_pods_run_on_while_podd_is_away_and_it_sees_what_changed_meanwhile(folder: Path) -> None:

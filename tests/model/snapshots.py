@@ -39,13 +39,16 @@ LENIENT = "left-out"
 
 
 def problems(name: str, text: bytes) -> list[Problem]:
-    """Errors, warnings and notes."""
+    """Errors, warnings and notes; and what would be said if nothing was there that a pod refers to."""
     try:
-        return list(manifest.parse(text, f"{name}.yaml", strict=not name.startswith(LENIENT)).remarks)
+        read = manifest.parse(text, f"{name}.yaml", strict=not name.startswith(LENIENT))
     except Invalid as exc:
         found = exc.facts["problems"]
         assert isinstance(found, list)
         return found
+    here = {(one.kind, one.metadata.namespace, one.metadata.name) for one in (*read.config_maps, *read.secrets)}
+    missing = [need.at for need in read.needs if (need.kind, need.namespace, need.name) not in here]
+    return [*read.remarks, *missing]
 
 
 def said(name: str) -> str:

@@ -234,6 +234,8 @@ class StaticPods:
         for one in results:
             if one.action not in ("unchanged", "refused"):
                 log.info("static_pod.applied", file=path, pod=one.name, namespace=one.namespace, action=one.action)
+                for warning in one.warnings:
+                    log.warning("static_pod.warned", file=path, pod=one.name, namespace=one.namespace, message=warning)
 
     def _tell(self, path: str, problem: str) -> None:
         log.error("static_pod.refused", file=path, error=problem, remedy="mend the file; podd sees it when it is saved")

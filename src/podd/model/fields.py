@@ -146,7 +146,7 @@ _CONTAINER = {
     "readinessProbe": _honoured(),
     "startupProbe": _honoured(),
     "restartPolicy": _honoured("of init containers: Always makes a sidecar of it"),
-    "restartPolicyRules": _honoured(),
+    "restartPolicyRules": _honoured("at most 20, with the action Restart"),
     "terminationMessagePath": _honoured(
         "a file of the container's own, mounted there; not below /dev where that is the host's, as of a privileged one"
     ),
