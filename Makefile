@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PLUGINS := plugins/podd_setns plugins/podd_docker
 
 .PHONY: demo test check bench lock clean
 
@@ -20,7 +21,7 @@ bench: $(VENV)/.run
 	$(BIN)/python bench/bench.py $(ARGS)
 
 # The lock files pin every package with its hash; the projects themselves are installed from this folder.
-$(VENV)/.run: requirements/run.txt pyproject.toml plugins/podd_setns/pyproject.toml
+$(VENV)/.run: requirements/run.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(call install,requirements/run.txt)
 
 $(VENV)/.test: requirements/test.txt $(VENV)/.run
@@ -31,15 +32,15 @@ define install
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(1)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-		--editable . --editable plugins/podd_setns
+		--editable . $(foreach plugin,$(PLUGINS),--editable $(plugin))
 	@touch $@
 endef
 
 lock:
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
-		--output-file requirements/run.txt pyproject.toml requirements/build.in
+		--output-file requirements/run.txt pyproject.toml requirements/build.in requirements/plugins.in
 	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
-		--extra test --constraint requirements/run.txt --output-file requirements/test.txt pyproject.toml requirements/build.in
+		--extra test --constraint requirements/run.txt --output-file requirements/test.txt pyproject.toml requirements/build.in requirements/plugins.in
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

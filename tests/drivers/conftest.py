@@ -1,20 +1,24 @@
-"""A SetnsDriver in a corner of the host of its own, and what its tests ask the kernel."""
+"""Drivers in corners of the host of their own, and what their tests ask the kernel."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from dockerd import Dockerd, missing
 from podd.driver.contract import Driver
 from podd.driver.hookspecs import DriverPaths
 from podd.linux.cgroup import Layout
 from podd.testing import audit
 from podd.testing.contract import DriverContract
 from podd.testing.lab import Lab, open_descriptors
+from podd_docker.driver import DockerDriver
 from podd_setns.driver import SetnsDriver
 
 MakeDriver = Callable[[], Driver]
@@ -56,3 +60,35 @@ async def lab(make_setns: MakeDriver, tmp_path: Path) -> AsyncIterator[Lab]:
     await lab.close()
     more = {fd: what for fd, what in open_descriptors().items() if before.get(fd) != what}
     assert not more, f"descriptors that the driver has left open: {more}"
+
+
+# ---- docker
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[Dockerd]:
+    """One for all tests that do not end it. A short path: a socket's has 107 bytes."""
+    if why := missing():
+        pytest.skip(why)
+    folder = Path(tempfile.mkdtemp(prefix="podd-dockerd-", dir="/var/tmp"))
+    one = Dockerd(folder)
+    try:
+        one.start()
+        one.import_busybox()
+        yield one
+    finally:
+        one.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def make_docker(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str) -> Iterator[MakeDriver]:
+    """As make_setns; dockerd's own list is looked at, too."""
+    for directory in (f"{paths.run_dir}/docker/parts", paths.state_dir, paths.log_dir):
+        os.makedirs(directory)
+    roots = [paths.run_dir, paths.state_dir]
+    before = audit.snapshot(roots, cgroup_parent=cgroup_parent)
+    section = {**dockerd.section, "cgroup_parent": cgroup_parent}
+    yield lambda: DockerDriver("docker", section, paths)
+    assert [one["Names"] for one in dockerd.containers() if paths.run_dir in one["Labels"].values()] == []
+    audit.until_clean(before, lambda: audit.snapshot(roots, cgroup_parent=cgroup_parent))

@@ -1,0 +1,171 @@
+"""What the driver makes on the host itself: cgroups, and mounts of parts of volumes. Blocks: for worker threads."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from podd.driver.contract import Limits, Mount
+from podd.errors import Denied, NotFound
+from podd.linux import capabilities, cgroup
+from podd.linux.cgroup import Group, Layout, default_parent, prepare_parent
+from podd.linux.cgroup.tree import rmtree
+from podd.linux.mounts import bind_fd
+from podd.linux.namespaces import unpin
+from podd.linux.syscalls import capget, move_mount
+from podd.model.ids import INSTANCE_ID
+from podd.shim.subpath import open_below
+
+KILL_S = 10.0
+
+
+class Host:
+    """folder: of this driver, below podd's run directory: mounts and execs."""
+
+    def __init__(self, folder: str, cgroup_parent: str) -> None:
+        """Makes both. Raises Denied, Unsupported, Conflict: podd cannot."""
+        if os.geteuid() != 0:
+            raise Denied(f"docker: podd runs as user {os.geteuid()}: cgroups need root", remedy="run podd as root")
+        self.folder = folder
+        self.layout = Layout.detect()
+        may_lower = capget().effective & capabilities.mask_of(["SYS_RESOURCE"])
+        self.least_oom_score_adj = -1000 if may_lower else 0
+        self.parent = cgroup_parent or f"{default_parent(self.layout)}-docker"
+        os.makedirs(f"{folder}/parts", 0o700, exist_ok=True)
+        prepare_parent(self.layout, self.parent)
+
+    # ---- cgroups
+
+    def path(self, sandbox: str) -> str:
+        return f"{self.parent}/{sandbox}"
+
+    def group(self, path: str) -> Group:
+        return self.layout.group(path)
+
+    def make_group(self, sandbox: str, limits: Limits) -> Group:
+        group = self.group(self.path(sandbox))
+        group.create()
+        group.apply(_knobs(limits))
+        return group
+
+    def change(self, path: str, limits: Limits) -> Limits:
+        """What the kernel then says. Raises Conflict: more is in use; NotFound: there is no such group."""
+        group = self.group(path)
+        if not group.exists():
+            raise NotFound(f"cgroup {path}: it does not exist")
+        return msgspec.convert(dict(group.change(_knobs(limits))), Limits)
+
+    def kill(self, path: str) -> None:
+        """Every process of the group, frozen as they may be. Of no such group: quiet success."""
+        self.group(path).kill_all(KILL_S)
+
+    def remove_group(self, path: str) -> None:
+        """From every hierarchy: the OCI runtime makes groups where podd itself has none."""
+        self.group(path).remove()
+        for mount in _hierarchies():
+            rmtree(f"{mount}/{path}")
+
+    def sandboxes(self) -> set[str]:
+        """Those that have a group, or mounts."""
+        found = set(_instances(f"{self.folder}/parts"))
+        for mount in _hierarchies():
+            found.update(_instances(f"{mount}/{self.parent}"))
+        return found
+
+    # ---- parts of volumes
+
+    def bind_parts(self, sandbox: str, container: str, mounts: Sequence[Mount]) -> dict[int, str]:
+        """By index: for mounts of a part of a volume, a path that dockerd can be given.
+
+        The part is opened without leaving the volume, and what was opened is mounted where only podd can write: dockerd
+        is given a path that nobody can bend meanwhile. Raises Invalid: the part leads out of the volume.
+        """
+        found: dict[int, str] = {}
+        for index, mount in enumerate(mounts):
+            if mount.sub_path:
+                found[index] = path = f"{self.folder}/parts/{sandbox}/{container}/{index}"
+                if not os.path.ismount(path):
+                    _bind_part(mount, path)
+        return found
+
+    def unbind_parts(self, sandbox: str, container: str = "") -> None:
+        """Of one container, or of all of the sandbox."""
+        top = f"{self.folder}/parts/{sandbox}"
+        for one in [container] if container else _names(top):
+            for index in _names(f"{top}/{one}"):
+                _unbind(f"{top}/{one}/{index}")
+            with suppress(FileNotFoundError):
+                os.rmdir(f"{top}/{one}")
+        with suppress(FileNotFoundError, OSError):
+            os.rmdir(top)
+
+
+def _knobs(limits: Limits) -> cgroup.Limits:
+    return {
+        "cpu_quota_us": limits.cpu_quota_us,
+        "cpu_period_us": limits.cpu_period_us,
+        "cpu_shares": limits.cpu_shares,
+        "memory_bytes": limits.memory_bytes,
+        "pids": limits.pids,
+    }
+
+
+def _bind_part(mount: Mount, path: str) -> None:
+    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    volume = os.open(mount.host_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        part = open_below(volume, mount.sub_path)
+    finally:
+        os.close(volume)
+    try:
+        _bind(part, path)
+    finally:
+        os.close(part)
+
+
+def _bind(part: int, path: str) -> None:
+    if os.path.isdir(f"/proc/self/fd/{part}"):
+        os.makedirs(path, 0o700, exist_ok=True)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        made = bind_fd(part, recursive=True)
+        try:
+            move_mount(made, target)
+        finally:
+            os.close(made)
+    finally:
+        os.close(target)
+
+
+def _unbind(path: str) -> None:
+    if os.path.isdir(path):
+        with suppress(IsADirectoryError, PermissionError):
+            unpin(path)
+        os.rmdir(path)
+    else:
+        unpin(path)
+
+
+def _hierarchies() -> Iterator[str]:
+    """Where each cgroup hierarchy is mounted."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields, _, rest = line.partition(" - ")
+            if rest.startswith(("cgroup ", "cgroup2 ")):
+                yield re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields.split()[4])
+
+
+def _names(directory: str) -> list[str]:
+    with suppress(FileNotFoundError):
+        return os.listdir(directory)
+    return []
+
+
+def _instances(directory: str) -> list[str]:
+    return [name for name in _names(directory) if INSTANCE_ID.fullmatch(name)]

@@ -1,0 +1,180 @@
+"""What the kernel says about sandboxes and containers. Blocks: for worker threads."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from podd.driver.contract import (
+    CgroupNode,
+    Handle,
+    Limits,
+    NamespaceName,
+    NamespaceRow,
+    Observed,
+    SandboxUsage,
+    Scope,
+    Usage,
+)
+from podd.errors import NotFound, Unavailable
+from podd.linux import namespaces, process
+from podd.linux.cgroup import Group, Layout
+from podd_docker import handles
+from podd_docker.handles import SandboxState
+
+_SHOWN: tuple[NamespaceName, ...] = ("net", "ipc", "uts", "pid", "mnt", "cgroup", "user")
+
+
+# ---- observed --------------------------------------------------------------------------------------------------------
+
+
+def sandbox(state: SandboxState, group: Group) -> Observed:
+    """The namespaces that members share, as far as dockerd lets them. Raises ProcessLookupError: the holder is gone."""
+    found, hosts, scopes = process.namespaces(state.pid), process.namespaces(os.getpid()), state.namespaces
+    shown = {name: found[name] for name in ("net", "ipc")}
+    if scopes.uts == "node":
+        shown["uts"] = hosts["uts"]
+    if scopes.pid != "container":
+        shown["pid"] = hosts["pid"] if scopes.pid == "node" else found["pid"]
+    return Observed(namespaces=shown, cgroup=group.path, limits=limits(group))
+
+
+def container(pid: int, group: Group) -> Observed | None:
+    """None: it has ended."""
+    try:
+        found = process.namespaces(pid)
+        paths = process.cgroups(pid)
+    except ProcessLookupError:
+        return None
+    own = next((path for key, path in paths.items() if "pids" in key.split(",")), paths.get("", ""))
+    return Observed(namespaces=found, cgroup=own.lstrip("/"), limits=limits(group))
+
+
+def limits(group: Group) -> Limits:
+    return msgspec.convert(dict(group.read_limits()), Limits)
+
+
+# ---- usage -----------------------------------------------------------------------------------------------------------
+
+
+def usage(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> SandboxUsage:
+    """Raises NotFound: the pod has no cgroup."""
+    group = _existing(layout, pod)
+    holder = layout.group(f"{group.path}/{handles.sandbox_state(pod).docker_id}")
+    return SandboxUsage(
+        at_ns=time.time_ns(),
+        pod=_usage(group),
+        containers={one.id: _usage(layout.group(handles.container_state(one).cgroup)) for one in containers},
+        overhead=_usage(holder),
+    )
+
+
+def _usage(group: Group) -> Usage:
+    return msgspec.convert(dict(group.usage()), Usage)
+
+
+def _existing(layout: Layout, pod: Handle) -> Group:
+    group = layout.group(handles.sandbox_state(pod).cgroup)
+    if not group.exists():
+        raise NotFound(f"sandbox {pod.id}: it does not exist")
+    return group
+
+
+# ---- namespaces ------------------------------------------------------------------------------------------------------
+
+
+def rows(pod: Handle, members: Mapping[str, int]) -> list[NamespaceRow]:
+    """One for each namespace that a live member, or the holder, is in. members: the pid of each, by its name."""
+    state = handles.sandbox_state(pod)
+    shared = set(sandbox_inodes(state))
+    hosts = process.namespaces(os.getpid())
+    found = {name: its for name, pid in members.items() if (its := _namespaces(pid))}
+    holder = _namespaces(state.pid)
+    made: list[NamespaceRow] = []
+    for kind in _SHOWN:
+        inodes = {its[kind] for its in found.values()}
+        if holder and kind in ("net", "ipc", "pid") and holder[kind] in shared:
+            inodes.add(holder[kind])
+        for inode in sorted(inodes):
+            inside = sorted(name for name, its in found.items() if its[kind] == inode)
+            is_node = hosts[kind] == inode
+            scope: Scope = "node" if is_node else "pod" if inode in shared else "container"
+            by = {"node": "the host", "pod": f"pid {state.pid} (holder)", "container": ""}[scope]
+            if scope == "container":
+                by = f"pid {members[inside[0]]} ({inside[0]})"
+            made.append(NamespaceRow(type=kind, inode=inode, scope=scope, members=inside, pinned_by=by))
+    return made
+
+
+def sandbox_inodes(state: SandboxState) -> list[int]:
+    """Of the namespaces that the holder holds for the members."""
+    found = _namespaces(state.pid)
+    names = ["net", "ipc", *(["pid"] if state.namespaces.pid == "pod" else [])]
+    return [found[name] for name in names if found]
+
+
+def _namespaces(pid: int) -> dict[str, int]:
+    """Empty for what has ended."""
+    try:
+        return process.namespaces(pid) if pid > 0 else {}
+    except ProcessLookupError:
+        return {}
+
+
+# ---- cgroups ---------------------------------------------------------------------------------------------------------
+
+
+def cgroups(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> CgroupNode:
+    """Raises NotFound: the pod has no cgroup."""
+    group = _existing(layout, pod)
+    names = {handles.container_state(one).docker_id: handles.container_state(one).name for one in containers}
+    return _node(group, {handles.sandbox_state(pod).docker_id: "holder", **names})
+
+
+def _node(group: Group, names: Mapping[str, str]) -> CgroupNode:
+    children = [_node(child, names) for child in group.children()]
+    below = {pid for child in group.children() for pid in child.pids()}
+    return CgroupNode(
+        path=group.path,
+        name=names.get(group.name, group.name),
+        limits=limits(group),
+        usage=_usage(group),
+        processes=[(pid, process.command_line(pid)) for pid in group.pids() if pid not in below],
+        children=children,
+    )
+
+
+# ---- connect ---------------------------------------------------------------------------------------------------------
+
+
+def open_socket(pod: Handle, family: int, kind: int) -> int:
+    """See podd.driver.contract.CanConnect. Raises NotFound: the holder is gone."""
+    state = handles.sandbox_state(pod)
+    if state.namespaces.net == "node":
+        with socket.socket(family, kind | socket.SOCK_NONBLOCK) as opened:
+            return opened.detach()
+    gone = NotFound(f"sandbox {pod.id}: it does not exist")
+    try:
+        pidfd = process.open_pidfd(state.holder)
+    except ProcessLookupError as exc:
+        raise gone from exc
+    try:  # while its pidfd is open, the pid may be reused; so the namespace is opened first, then its owner looked at
+        with suppress(ProcessLookupError):
+            fd = os.open(f"/proc/{state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if process.identity(state.pid) == state.holder:
+                    return namespaces.open_socket(f"/proc/self/fd/{fd}", family, kind)
+            finally:
+                os.close(fd)
+        raise gone
+    except FileNotFoundError as exc:
+        raise gone from exc
+    except OSError as exc:
+        raise Unavailable(f"sandbox {pod.id}: cannot open a socket: {exc.strerror}") from exc
+    finally:
+        os.close(pidfd)

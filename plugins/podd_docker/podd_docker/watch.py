@@ -1,0 +1,92 @@
+"""What dockerd tells of the ends of containers, as a bell for those who wait: they look for themselves.
+
+Nothing is taken from an event but whom it is about, so a missed one costs nothing: whoever waits looks again whenever
+dockerd has been away.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+import anyio
+import structlog
+
+from podd.errors import PoddError
+from podd_docker.api import Api
+from podd_docker.plans import ID, OWNER
+
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+"""Between attempts to reach a dockerd that is away: it may be back at once, or tomorrow."""
+
+
+class Bell:
+    """Rings when there may be something new; several rings before somebody listens are one."""
+
+    def __init__(self) -> None:
+        self._rung = anyio.Event()
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def wait(self) -> None:
+        await self._rung.wait()
+        self._rung = anyio.Event()
+
+
+class Watch:
+    def __init__(self, api: Api, owner: str) -> None:
+        self._api = api
+        self._filters = {"type": ["container"], "event": ["die", "destroy"], "label": [f"{OWNER}={owner}"]}
+        self._bells: dict[str, set[Bell]] = defaultdict(set)
+
+    @contextmanager
+    def bell(self, of: str) -> Iterator[Bell]:
+        """Rings when the sandbox or container of that id has ended, is gone, or dockerd has been away."""
+        bell = Bell()
+        self._bells[of].add(bell)
+        try:
+            yield bell
+        finally:
+            self._bells[of].discard(bell)
+            if not self._bells[of]:
+                del self._bells[of]
+
+    def ring(self, of: str) -> None:
+        for bell in self._bells.get(of, ()):
+            bell.ring()
+
+    async def run(self) -> None:
+        """Listen, forever. A dockerd that is away is waited for."""
+        pause_s, reached = FIRST_PAUSE_S, False
+        while True:
+            try:
+                async with aclosing(self._api.events(self._filters)) as events:
+                    async for event in events:
+                        pause_s, reached = FIRST_PAUSE_S, True
+                        self._on_event(event)
+                why = "it closed the connection"
+            except PoddError as exc:
+                why = exc.message
+            self._api.forget_version()
+            if reached:
+                log.warning("dockerd.lost", error=why)
+                reached = False
+            self._ring_all()
+            await anyio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    def _on_event(self, event: Mapping[str, Any] | None) -> None:
+        if event is None:
+            self._ring_all()
+        else:
+            self.ring(event.get("Actor", {}).get("Attributes", {}).get(ID, ""))
+
+    def _ring_all(self) -> None:
+        for of in list(self._bells):
+            self.ring(of)

@@ -1,0 +1,120 @@
+"""A dockerd for tests, on directories of its own: the system's is never touched."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+IMAGE = "podd-test/busybox:1"
+LIMIT_S = 30
+APPLETS = (  # noqa: SIM905  as a shell would list them
+    "sh sleep cat kill stat setsid mv echo test stty true false ls env hostname id grep mount touch dd seq ipcs date "
+    "wc head tail nc wget tr readlink rm mkdir ln tee sync printf"
+).split()
+
+
+def missing() -> str:
+    """What this host lacks for it; "" for nothing."""
+    lacking = [name for name in ("dockerd", "containerd", "runc", "busybox") if shutil.which(name) is None]
+    return f"not installed: {', '.join(lacking)}" if lacking else ""
+
+
+class Dockerd:
+    """Networks: "none" alone, so that nothing of the host's is changed."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.socket = folder / "docker.sock"
+        self.exec_root = folder / "run"
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def section(self) -> dict[str, object]:
+        """What a driver needs to know of it."""
+        return {"socket": str(self.socket), "exec_root": str(self.exec_root), "network": "none"}
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        where = {"data-root": "data", "exec-root": "run", "pidfile": "pid"}
+        command = [
+            "dockerd",
+            *(f"--{option}={self.folder}/{name}" for option, name in where.items()),
+            f"--host=unix://{self.socket}",
+            "--exec-opt=native.cgroupdriver=cgroupfs",
+            *("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"),
+            *self._options,
+        ]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        end = time.monotonic() + LIMIT_S
+        while self._curl("http://d/_ping") != "OK":
+            assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            assert time.monotonic() < end, "dockerd does not answer"
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(LIMIT_S)
+
+    def containers(self) -> list[dict[str, Any]]:
+        """Every one that it knows, of whomever."""
+        return json.loads(self._curl("http://d/v1.41/containers/json?all=1"))  # type: ignore[no-any-return]
+
+    def remove(self, container: str) -> None:
+        self._curl("-X", "DELETE", f"http://d/v1.41/containers/{container}?force=1&v=1")
+
+    def import_busybox(self) -> None:
+        body = self.folder / "busybox.tar"
+        body.write_bytes(_busybox())
+        repository, _, tag = IMAGE.partition(":")
+        self._curl(
+            *("-X", "POST", "--data-binary", f"@{body}", "-H", "Content-Type: application/x-tar"),
+            f"http://d/v1.41/images/create?fromSrc=-&repo={repository}&tag={tag}",
+        )
+
+    def _curl(self, *words: str) -> str:
+        return subprocess.run(
+            ["curl", "-s", "--unix-socket", str(self.socket), *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        ).stdout
+
+
+def _busybox() -> bytes:
+    """A root file system with busybox, some users, and the directories that every image has."""
+    program = shutil.which("busybox")
+    assert program is not None
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name in ("bin", "dev", "etc", "proc", "root", "sys", "tmp"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        tar.add(program, "bin/busybox")
+        for name in APPLETS:
+            entry = tarfile.TarInfo(f"bin/{name}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(entry)
+        for name, text in (
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\napp:x:1000:2000::/:/bin/sh\n"),
+            ("etc/group", "root:x:0:\napp:x:2000:\n"),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return archive.getvalue()
