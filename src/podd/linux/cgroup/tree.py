@@ -63,15 +63,25 @@ def _enable(directory: str, controller: str) -> None:
 def subtree(directory: str) -> Iterator[str]:
     """The directory and all below it, parents first."""
     yield directory
+    for path in _below(directory):
+        yield from subtree(path)
+
+
+def _below(directory: str) -> list[str]:
+    """The groups right below. The link count tells that there are none; to list all files takes ten times as long."""
     try:
+        if os.stat(directory).st_nlink == _LINKS_OF_A_LEAF:
+            return []
         with os.scandir(directory) as entries:
-            names = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError as exc:
         if exc.errno not in (errno.ENOENT, errno.ENODEV):
             raise
-        return
-    for name in names:
-        yield from subtree(name)
+        return []
+
+
+_LINKS_OF_A_LEAF = 2
+"""Its name and its "."; each group below adds a "..". Source: kernfs_refresh_inode in fs/kernfs/inode.c."""
 
 
 def rmtree(directory: str) -> bool:
