@@ -56,10 +56,10 @@ def test_result_becomes_an_argument_and_a_part_of_a_message(ends: tuple[socket.s
     text = bytes(64)
     count = script.call("read", opened, text, 5)
     script.call("write", sync, text, 5)
-    script.call("write", sync, [1, count, 2**64 - 1], 24)
+    script.call("write", sync, [1, count, -1], 24)
     script.call("execve", b"/bin/true", [b"true", 0], [0])
     messages, status = run(script, ends)
-    assert (messages, status) == ([b"Name:", struct.pack("=QQQ", 1, 5, 2**64 - 1)], 0)
+    assert (messages, status) == ([b"Name:", struct.pack("=qqq", 1, 5, -1)], 0)
 
 
 def test_what_one_call_writes_another_reads(ends: tuple[socket.socket, socket.socket]) -> None:

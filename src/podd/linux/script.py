@@ -88,105 +88,76 @@ _GENERIC = {
 NUMBERS = _YOUNG | (_X86_64 if os.uname().machine == "x86_64" else _GENERIC)
 
 HEADER = struct.Struct("=qQ")  # where a Failure is written to; a place for results that nobody wants
-STEP = struct.Struct("=q6QqqQ")  # number, arguments, least, status, the address of the place for the result
-FAILURE = struct.Struct("=Qq")  # the address of the step in the program, the negative errno
+STEP = struct.Struct("=q6qqqQ")  # number, arguments, least, status, the address of the place for the result
+FAILURE = struct.Struct("=Qq")  # the address of the step, the negative errno
 ANY = -(2**63)
 """The least result of a call that may fail."""
 
-_WORD = struct.Struct("=Q")
+STEPS, BLOCKS = DATA
+_WORD = struct.Struct("=q")
 WORD = _WORD.size
-_MASK = 2**64 - 1
+_UNUSED = (0,) * 6
 
 
 class Result(NamedTuple):
-    """What a call of the script will return."""
+    """What a call of the script will return. place: where the address of the place for it stands."""
 
-    step: int
+    place: int
 
 
 Argument: TypeAlias = int | bytes | Result | Sequence[int | bytes | Result]
 
 
-class _Step(NamedTuple):
-    number: int
-    arguments: tuple[Argument, ...]
-    least: int
-    status: int
-    subject: tuple[str, str, type[PoddError]]  # what was being done, by which call, and what it is when it fails
-
-
 class Script:
-    """To be written from beginning to end, then assembled for one address."""
+    """`steps` and `blocks` are what lies at STEPS and BLOCKS in the memory of the process: the calls, and what their
+    arguments point to."""
 
     def __init__(self, sync: int) -> None:
-        self._sync = sync
-        self._steps: list[_Step] = []
+        self.steps = bytearray(HEADER.pack(sync, 0))
+        self.blocks = bytearray()
+        self._known: dict[int, tuple[int, Argument]] = {}  # by id, the address of what it became
         self._subject: tuple[str, type[PoddError]] = ("", Unavailable)
+        self._what: list[tuple[str, tuple[str, type[PoddError]]]] = []  # of each step, its name and its subject
 
     def doing(self, subject: str, kind: type[PoddError] = Unavailable) -> None:
         """What the calls from here on are for, as errors name it; kind: as `podd.shim.failure.doing`."""
         self._subject = (subject, kind)
 
-    def call(
-        self,
-        name: str,
-        *arguments: Argument,
-        least: int = 0,
-        status: int = 127,
-    ) -> Result:
-        subject, kind = self._subject
-        self._steps.append(_Step(NUMBERS[name], arguments, least, status, (subject, name, kind)))
-        return Result(len(self._steps) - 1)
-
-    def assemble(self, base: int) -> bytes:
-        """The script as it lies in memory at the address base."""
-        return _Image(base, self._sync, self._steps).content()
+    def call(self, name: str, *arguments: Argument, least: int = 0, status: int = 127) -> Result:
+        place = STEPS + len(self.steps) + WORD
+        words = [
+            value if type(value) is int else self._word(value, place + WORD * n) for n, value in enumerate(arguments)
+        ]
+        unwanted = STEPS + WORD
+        self.steps += STEP.pack(NUMBERS[name], *words, *_UNUSED[len(words) :], least, status, unwanted)
+        self._what.append((name, self._subject))
+        return Result(len(self.steps) - WORD)
 
     def failed(self, failure: bytes) -> tuple[str, OSError, type[PoddError]]:
         """What was being done, what the kernel said to it, and what it is when it is no matter of privilege."""
         address, error = FAILURE.unpack(failure)
-        subject, name, kind = self._steps[(address - DATA - HEADER.size) // STEP.size].subject
+        name, (subject, kind) = self._what[(address - STEPS - HEADER.size) // STEP.size]
         return subject, OSError(-error, f"{name}: {os.strerror(-error)}"), kind
-
-
-class _Image:
-    """Steps first, then what their arguments point to."""
-
-    def __init__(self, base: int, sync: int, steps: list[_Step]) -> None:
-        self._base = base
-        self._sync = sync
-        self._steps = steps
-        self._bytes = bytearray(HEADER.size + STEP.size * len(steps))
-        self._blocks: dict[int, int] = {}  # the address of what is pointed to, by its identity
-
-    def content(self) -> bytes:
-        HEADER.pack_into(self._bytes, 0, self._sync, 0)
-        for number, step in enumerate(self._steps):
-            at = self._offset(number)
-            words = [self._word(value, self._base + at + WORD * n) for n, value in enumerate(step.arguments, 1)]
-            words.extend([0] * (6 - len(words)))
-            STEP.pack_into(self._bytes, at, step.number, *words, step.least, step.status, self._base + WORD)
-        return bytes(self._bytes)
-
-    def _offset(self, step: int) -> int:
-        return HEADER.size + STEP.size * step
 
     def _word(self, value: Argument, place: int) -> int:
         """What stands for value at the address place."""
         if isinstance(value, int):
-            return int(value) & _MASK
+            return int(value)
         if isinstance(value, Result):
-            _WORD.pack_into(self._bytes, self._offset(value.step + 1) - WORD, place)
+            _WORD.pack_into(self.steps, value.place, place)
             return 0
-        if id(value) in self._blocks:
-            return self._blocks[id(value)]
-        start = len(self._bytes)
-        self._blocks[id(value)] = self._base + start
+        known = self._known.get(id(value))
+        return known[0] if known else self._block(value)
+
+    def _block(self, value: bytes | Sequence[int | bytes | Result]) -> int:
+        """The address of what value becomes in memory."""
+        start = len(self.blocks)
+        self._known[id(value)] = BLOCKS + start, value
         if isinstance(value, bytes):
-            self._bytes += value.ljust(len(value) // WORD * WORD + WORD, b"\0")
+            self.blocks += value.ljust(len(value) // WORD * WORD + WORD, b"\0")
         else:
-            self._bytes += bytes(WORD * len(value))
-            for n, inner in enumerate(value):
-                word = self._word(inner, self._base + start + WORD * n)
-                _WORD.pack_into(self._bytes, start + WORD * n, word)
-        return self._base + start
+            self.blocks += bytes(WORD * len(value))
+            for offset, inner in enumerate(value):
+                at = start + WORD * offset
+                _WORD.pack_into(self.blocks, at, self._word(inner, BLOCKS + at))
+        return BLOCKS + start

@@ -16,12 +16,13 @@ from functools import cache
 from typing import NoReturn
 
 from podd.linux.cgroup.enter import checked, clone_arguments, fork_into
-from podd.linux.elf import DATA, memory_program
-from podd.linux.script import FAILURE, HEADER, STEP, Script
-from podd.linux.syscalls import make_executable
+from podd.linux.elf import memory_program
+from podd.linux.script import BLOCKS, FAILURE, HEADER, STEP, STEPS, Script
+from podd.linux.syscalls import make_executable, map_at, numbered
 
 _RUN = bytes.fromhex(
-    "48c7c310005000"  #    mov rbx, BASE + 16      the first step
+    "48bb1000000020000000"  #  movabs rbx, STEPS + 16  the first step
+    "4c8d63f0"  #          lea r12, [rbx-16]       the header
     "488b03"  #         1: mov rax, [rbx]          its number and arguments
     "488b7b08488b7310488b5318"  #  rdi, rsi, rdx
     "4c8b53204c8b43284c8b4b30"  #  r10, r8, r9
@@ -34,7 +35,7 @@ _RUN = bytes.fromhex(
     "ebd0"  #              jmp 1b
     "5053"  #           2: push rax; push rbx      a Failure
     "b801000000"  #        mov eax, 1              write(
-    "488b3c2500005000"  #  mov rdi, [BASE]           the first word of the header,
+    "498b3c24"  #          mov rdi, [r12]            the first word of the header,
     "4889e6"  #            mov rsi, rsp
     "ba10000000"  #        mov edx, 16
     "0f05"  #              syscall
@@ -90,7 +91,7 @@ def _program(script: Script) -> int | None:
     if os.uname().machine != "x86_64":
         return None
     try:
-        return memory_program("podd-held", _RUN, script.assemble(DATA))
+        return memory_program("podd-held", _RUN, script.steps, script.blocks)
     except OSError:
         return None
 
@@ -129,21 +130,17 @@ def _execute(script: Script) -> NoReturn:
     """What _RUN does."""
     status = 127
     try:
-        size = len(script.assemble(0))
-        memory = ctypes.create_string_buffer(size)
-        base = ctypes.addressof(memory)
-        memory.raw = script.assemble(base)
-        sync, _ = HEADER.unpack_from(memory)
-        libc = ctypes.CDLL(None, use_errno=True)
-        offset = HEADER.size
+        map_at(STEPS, script.steps)
+        map_at(BLOCKS, script.blocks)
+        sync, _ = HEADER.unpack_from(script.steps)
+        step = STEPS + HEADER.size
         while True:
-            number, *arguments, least, status, place = STEP.unpack_from(memory, offset)
-            result = libc.syscall(ctypes.c_long(number), *map(ctypes.c_ulong, arguments))
-            result = -ctypes.get_errno() if result == -1 else result
+            number, *arguments, least, status, place = STEP.unpack(ctypes.string_at(step, STEP.size))
+            result = numbered(number, arguments)
             ctypes.c_long.from_address(place).value = result
             if result < least:
-                os.write(sync, FAILURE.pack(DATA + offset, result))
+                os.write(sync, FAILURE.pack(step, result))
                 break
-            offset += STEP.size
+            step += STEP.size
     finally:
         os._exit(status)

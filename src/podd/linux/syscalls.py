@@ -250,6 +250,33 @@ _mprotect = _symbol("mprotect", ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _PROT_READ_EXEC = 5
 
 
+_mmap = _libc.mmap
+_mmap.restype = ctypes.c_void_p
+_mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+_PROT_READ_WRITE = 3
+_MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE = 0x100022
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def map_at(address: int, content: bytes | bytearray) -> None:
+    """Have content in memory at an address where nothing is yet, to be written to. mmap(2), Linux 4.17."""
+    if not content:
+        return
+    flags = _MAP_PRIVATE_ANONYMOUS_FIXED_NOREPLACE
+    if _mmap(address, len(content), _PROT_READ_WRITE, flags, -1, 0) == _MAP_FAILED:
+        _check("mmap", -1)
+    ctypes.memmove(address, bytes(content), len(content))
+
+
+_syscall = ctypes.CFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * 7, use_errno=True)(("syscall", _libc))
+
+
+def numbered(number: int, arguments: Iterable[int]) -> int:
+    """Any system call, with six arguments: what it returns, or the negative errno. syscall(2)."""
+    result = int(_syscall(number, *arguments))
+    return -ctypes.get_errno() if result == -1 else result
+
+
 def make_executable(address: int, size: int) -> None:
     """Make whole pages code, which cannot be written to any more. mprotect(2)."""
     _check("mprotect", _mprotect(address, size, _PROT_READ_EXEC))

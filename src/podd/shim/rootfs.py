@@ -350,12 +350,18 @@ def enter_mount_namespace(root_mount: int) -> None:
 
 def _attach(root: Root, source: Source, proc: int) -> None:
     """proc: where /proc will be."""
+    if source.symlinks and posixpath.normpath(f"/{source.path.lstrip('/')}").split("/")[1] == "proc":
+        raise _covers_proc(source)
     make = root.directory if source.directory else root.file
-    into_proc = f"/{posixpath.normpath(source.path)}/".replace("//", "/").startswith(_PROC)  # as it is written, or
-    target = -1 if into_proc else make(source.path, symlinks=source.symlinks)  # by a symbolic link
-    if into_proc or os.fstat(target).st_dev == os.fstat(proc).st_dev:
-        raise Invalid(f"mount {source.path}: it would cover a part of /proc", remedy="choose another mountPath")
+    target = make(source.path, symlinks=source.symlinks)
+    if source.symlinks and os.fstat(target).st_dev == os.fstat(proc).st_dev:
+        os.close(target)
+        raise _covers_proc(source)
     root.attach(source.mount, target)
+
+
+def _covers_proc(source: Source) -> Invalid:
+    return Invalid(f"mount {source.path}: it would cover a part of /proc", remedy="choose another mountPath")
 
 
 def _terminal(root: Root, *, privileged: bool) -> Terminal:
