@@ -57,8 +57,35 @@ def main(channel: int) -> None:
     stage.warm()
     zygote = Zygote(socket.socket(fileno=CHANNEL))
     gc.collect()
+    filler = _fill_holes()
     gc.freeze()
     zygote.serve()
+    del filler
+
+
+def _fill_holes() -> list[bytes]:
+    """Objects of no use, in every gap that the allocator would give to forks on pages that they share.
+
+    So what a fork makes lies side by side on pages of its own, and it does not copy a page for every few objects. The
+    allocator has pools for each size; neighbours that come one after the other show that a pool is new.
+    """
+    filler: list[bytes] = []
+    for size in range(48, _LARGEST + 1, 16):
+        run = last = 0
+        for _ in range(_MOST_GAPS):
+            filler.append(block := bytes(size - _BYTES_HEADER))
+            run = run + 1 if id(block) == last + size else 0
+            last = id(block)
+            if run >= _POOL // size // 2:
+                break
+    return filler
+
+
+_POOL, _LARGEST, _BYTES_HEADER = 16 * 1024, 512, 33
+"""Bytes of a pool, and of the largest object in one; what a bytes object has beside its content. Source: obmalloc.c."""
+
+_MOST_GAPS = 4096
+"""Of one size: more are not looked for."""
 
 
 class Zygote:
