@@ -1,6 +1,6 @@
 """What podd takes: milliseconds, mebibytes, and how that compares with the other engines of this host. Needs root.
 
-    python bench/bench.py [--quick] [--only NAME]... [--json FILE]
+    python bench/bench.py [--quick] [--only NAME]... [--directory DIR] [--json FILE]
 
 It starts daemons of its own on private directories and leaves nothing. Figures are medians; how they are taken, and
 what they should be, is told in docs/performance.md.
@@ -44,7 +44,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     effort = QUICK if args.quick else FULL
     wanted = args.only or [*ALONE, COMPARED]
-    folder = tempfile.mkdtemp(prefix="podd-benchmark-", dir="/var/tmp")
+    folder = tempfile.mkdtemp(prefix="podd-benchmark-", dir=args.directory)
     os.chmod(folder, 0o755)
     try:
         host = machine.describe(folder)
@@ -70,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few samples of each: it shows that all works, no more")
     parser.add_argument("--only", action="append", choices=[*ALONE, COMPARED], help="this part; may be repeated")
+    parser.add_argument("--directory", default="/var/tmp", help="on whose file system state is kept, [%(default)s]")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     return parser.parse_args()
 
