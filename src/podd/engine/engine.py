@@ -23,7 +23,7 @@ from podd.core import plan, status
 from podd.core import state as st
 from podd.driver.contract import Driver
 from podd.engine import applying, drivers, live, podvolumes, recovery, select, static, successor
-from podd.engine.actor import Actor, Surroundings
+from podd.engine.actor import Actor
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
 from podd.engine.convergence import Check, Convergence
@@ -35,6 +35,7 @@ from podd.engine.podvolumes import PodVolumes
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
 from podd.engine.static import Listen, StaticPods
 from podd.engine.store import Store
+from podd.engine.surroundings import Surroundings
 from podd.engine.view import (
     Added,
     ApplyProgress,
