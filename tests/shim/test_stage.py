@@ -634,8 +634,9 @@ def test_exec_in_what_has_ended_is_a_conflict(pod: Pod) -> None:
         assert pod.exec(plan, pidfd, "true").kind == "Conflict"
 
 
-def test_without_a_program_for_its_script(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spawn, "memory_program", refuse)
+@pytest.mark.parametrize("what", ["memory_program", "_spawn_code"])
+def test_without_a_program_for_its_script(pod: Pod, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(spawn, what, refuse)
     assert pod.sh("id -u; pwd", uid=7, working_dir="/tmp", tty=True).lines == ["7", "/tmp"]
     with pod.running() as (plan, pidfd):
         assert pod.exec(plan, pidfd, "cat", "/proc/1/comm").output == "sh\n"
@@ -643,7 +644,7 @@ def test_without_a_program_for_its_script(pod: Pod, monkeypatch: pytest.MonkeyPa
 
 
 def refuse(*_: object) -> int:
-    raise PermissionError(errno.EACCES, "vm.memfd_noexec is 2")
+    raise PermissionError(errno.EACCES, "forbidden here")
 
 
 # ---- leaving nothing behind ------------------------------------------------------------------------------------------

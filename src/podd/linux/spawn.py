@@ -2,7 +2,7 @@
 
 It is started as vfork(2) does it: it borrows its parent's memory until it has executed the small program below, so
 nothing is copied and nothing of the parent stays with it. Where there is no such program for this machine, or the host
-forbids programs in memory, a forked interpreter makes the calls.
+forbids code or programs in memory, a forked interpreter makes the calls.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from typing import NoReturn
 
@@ -84,13 +85,15 @@ def spawn(script: Script, keep: Iterable[int], group: int | None = None, *, sibl
 
 def warm() -> None:
     """Have what every spawn needs, for forks of the caller to share."""
-    _spawn_code()
+    with suppress(OSError):
+        _spawn_code()
 
 
 def _program(script: Script) -> int | None:
     if os.uname().machine != "x86_64":
         return None
     try:
+        _spawn_code()
         return memory_program("podd-held", _RUN, script.steps, script.blocks)
     except OSError:
         return None
@@ -106,6 +109,7 @@ def _spawn_program(program: int, group: int | None, *, sibling: bool) -> int:
 
 @cache
 def _spawn_code() -> Callable[[bytes, int, bytes], int]:
+    """Raises OSError: the host lets no process make code of its own (SELinux, execmem)."""
     page = mmap.mmap(-1, mmap.PAGESIZE)
     page.write(_SPAWN)
     address = ctypes.addressof(ctypes.c_char.from_buffer(page))
