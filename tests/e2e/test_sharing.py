@@ -75,8 +75,11 @@ def test_members_talk_over_localhost_dev_shm_and_sysv(podd: Podd) -> None:
         )
     )
     ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/hostname').read().decode())"
+    quietly = (
+        f'/usr/bin/python3 -c "{ask}" 2>/dev/null'  # until the server is there it has nothing to say but a traceback
+    )
     until(
-        lambda: podd.cli("exec", "p", "-c", "client", "--", "/usr/bin/python3", "-c", ask, status=None).strip() == "p",
+        lambda: podd.cli("exec", "p", "-c", "client", "--", "sh", "-c", quietly, status=None).strip() == "p",
         "the server answers",
     )
     podd.cli("exec", "p", "-c", "server", "--", "sh", "-c", "echo over shm > /dev/shm/f")
