@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/podd_setns plugins/podd_docker
+PLUGINS := plugins/podd_setns plugins/podd_docker plugins/podd_runc
 
 .PHONY: demo test check bench lock clean
 

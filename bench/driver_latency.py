@@ -1,6 +1,6 @@
-"""How long the setns driver takes, without the engine: request to held, to released, and to gone. Needs root.
+"""How long a driver with shims takes, without the engine: request to held, to released, and to gone. Needs root.
 
-python bench/driver_latency.py [--rounds 30] [--members 3] [--profile]
+python bench/driver_latency.py [--runtime runc] [--rounds 30] [--members 3] [--profile]
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from podd.driver.contract import ContainerConfig, ExecRequest, Handle, Limits, S
 from podd.driver.hookspecs import DriverPaths
 from podd.linux.cgroup import Layout
 from podd.model.ids import ContainerId, PodUid, SandboxId
+from podd.supervision.driver import ShimDriver
+from podd_runc.driver import RuncDriver
 from podd_setns.driver import SetnsDriver
 
 LIMITS = Limits(cpu_quota_us=50_000, memory_bytes=64 << 20, pids=64)
@@ -55,7 +57,7 @@ def container_config(sandbox: SandboxId, number: int, log_dir: str) -> Container
 class Pod:
     """One pod's life, timed."""
 
-    def __init__(self, driver: SetnsDriver, members: int, log_dir: str) -> None:
+    def __init__(self, driver: ShimDriver, members: int, log_dir: str) -> None:
         self._driver, self._members, self._log_dir = driver, members, log_dir
         self._handles: dict[int, Handle] = {}
         self.took: dict[str, float] = {}
@@ -104,10 +106,16 @@ class Pod:
         self.took[what] = (time.perf_counter() - since) * 1e3
 
 
-async def measure(rounds: int, members: int, directory: str) -> None:
+def driver_of(runtime: str, parent: str, paths: DriverPaths) -> ShimDriver:
+    if not runtime:
+        return SetnsDriver("setns", {"cgroup_parent": parent}, paths)
+    return RuncDriver("runc", {"cgroup_parent": parent, "runtime": runtime}, paths)
+
+
+async def measure(rounds: int, members: int, runtime: str, directory: str) -> None:
     paths = DriverPaths(run_dir=f"{directory}/run", state_dir=f"{directory}/state", log_dir=f"{directory}/log")
     parent = f"podd-bench-{os.getpid()}"
-    async with SetnsDriver("setns", {"cgroup_parent": parent}, paths) as driver:
+    async with driver_of(runtime, parent, paths) as driver:
         health = await driver.probe()
         print(f"{health.version}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
         pods: list[Pod] = []
@@ -122,7 +130,7 @@ async def measure(rounds: int, members: int, directory: str) -> None:
                 tasks.start_soon(Pod(driver, members, paths.log_dir).live)
         took = time.perf_counter() - began
         print(f"{batch} pods at a time, whole lives: {batch / took:.0f} pods/s")
-    Layout.detect().group(parent).remove()
+    Layout.everywhere().group(parent).remove()
 
 
 def report(rows: Sequence[dict[str, float]]) -> None:
@@ -136,6 +144,7 @@ def report(rows: Sequence[dict[str, float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--runtime", default="", help="the OCI runtime that makes containers; without it, the shim")
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--profile", action="store_true", help="show where the daemon's side spends its time")
     args = parser.parse_args()
@@ -143,7 +152,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="podd-bench-") as directory:
         if args.profile:
             profile.enable()
-        anyio.run(measure, args.rounds, args.members, directory)
+        anyio.run(measure, args.rounds, args.members, args.runtime, directory)
         profile.disable()
     if args.profile:
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)

@@ -19,6 +19,7 @@ from podd.testing import audit
 from podd.testing.contract import DriverContract
 from podd.testing.lab import Lab, open_descriptors
 from podd_docker.driver import DockerDriver
+from podd_runc.driver import RuncDriver
 from podd_setns.driver import SetnsDriver
 
 MakeDriver = Callable[[], Driver]
@@ -28,7 +29,7 @@ MakeDriver = Callable[[], Driver]
 def cgroup_parent() -> Iterator[str]:
     parent = f"podd-test-{secrets.token_hex(4)}"
     yield parent
-    group = Layout.detect().group(parent)
+    group = Layout.everywhere().group(parent)
     group.kill_all()
     group.remove()
 
@@ -46,6 +47,19 @@ def make_setns(paths: DriverPaths, cgroup_parent: str) -> Iterator[MakeDriver]:
     roots = [paths.run_dir, paths.state_dir]
     before = audit.snapshot(roots, cgroup_parent=cgroup_parent)
     yield lambda: SetnsDriver("setns", {"cgroup_parent": cgroup_parent}, paths)
+    audit.until_clean(before, lambda: audit.snapshot(roots, cgroup_parent=cgroup_parent))
+
+
+@pytest.fixture
+def make_runc(paths: DriverPaths, cgroup_parent: str) -> Iterator[Callable[[str], MakeDriver]]:
+    """By the runtime's name. As make_setns, and the runtime itself knows of no container either."""
+    for directory in (f"{paths.run_dir}/runc/pods", f"{paths.state_dir}/runc/containers", paths.log_dir):
+        os.makedirs(directory)
+    Layout.everywhere().group(f"{cgroup_parent}/runc").create()
+    roots = [paths.run_dir, paths.state_dir]
+    before = audit.snapshot(roots, cgroup_parent=cgroup_parent)
+    section = {"cgroup_parent": cgroup_parent}
+    yield lambda runtime: lambda: RuncDriver("runc", {**section, "runtime": runtime}, paths)
     audit.until_clean(before, lambda: audit.snapshot(roots, cgroup_parent=cgroup_parent))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from podd.errors import Invalid, PoddError, Unavailable, Unsupported
 from podd.linux import seccomp
 from podd.linux.capabilities import ALL, DEFAULT, mask_of
 from podd.linux.seccomp import bpf, default, oci
-from podd.linux.seccomp.rules import ALLOW, ENOSYS, EPERM, KILL_PROCESS, error
+from podd.linux.seccomp.rules import ALLOW, ENOSYS, EPERM, KILL_PROCESS, Arg, Profile, error
+from podd.linux.seccomp.written import written
 
 X86_64, X86, AARCH64 = pyseccomp.Arch.X86_64, pyseccomp.Arch.X86, pyseccomp.Arch.AARCH64
 NOBODY = 0
@@ -492,3 +494,26 @@ def test_ordinary_programs_notice_nothing(what: str) -> None:
     program = "import warnings; warnings.simplefilter('ignore')\n"
     result = confined(program + ORDINARY[what], NOBODY)
     assert result.returncode == 0, result.stderr
+
+
+# ---- written down for a runtime
+
+
+@pytest.mark.parametrize("capabilities", [0, DEFAULT, ALL], ids=["none", "default", "all"])
+def test_a_profile_written_down_for_a_runtime_is_read_as_the_same(tmp_path: Path, capabilities: int) -> None:
+    """But for socketcall(2), which libseccomp works out of the calls that it stands for."""
+    profile = default.profile("x86_64", capabilities)
+    file = tmp_path / "profile.json"
+    file.write_text(json.dumps(written(profile)))
+    again = oci.load(str(file), "x86_64", "6.1.0", capabilities)
+    assert (again.default, list(again.architectures)) == (profile.default, list(profile.architectures))
+    assert _flat(again) == _flat(profile) - {("socketcall", ALLOW, ())}
+
+
+def _flat(profile: Profile) -> set[tuple[str, int, tuple[Arg, ...]]]:
+    return {(name, rule.action, rule.args) for rule in profile.rules for name in rule.names}
+
+
+def test_no_filter_for_a_runtime() -> None:
+    assert seccomp.for_runtime("unconfined", DEFAULT) is None
+    assert seccomp.for_runtime("runtime/default", DEFAULT) == written(default.profile(os.uname().machine, DEFAULT))

@@ -34,6 +34,8 @@ from podd.shim.loop import Later, Loop
 from podd.shim.peers import Answer, Peers
 from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, SandboxPlan, SandboxReport
 from podd.shim.processes import Child
+from podd.shim.runtime.container import RuntimeContainer
+from podd.shim.runtime.execs import RuntimeExecs
 from podd.shim.wire import Connection, Descriptors, decode, error_of, listener, send_once
 
 STDIO = (0, 1, 2)
@@ -131,7 +133,7 @@ class Attendant:
         self._limits = plan["limits"]
         self._is_throttled = False
         self._containers: dict[str, Container] = {}
-        self._execs = Execs(self._pod, self._on_exec_exit)
+        self._execs = (RuntimeExecs if plan["runtime"] else Execs)(self._pod, self._on_exec_exit)
         self._ending: Later[Exception | None] | None = None
         self._asked = -1
         self._peers = Peers(
@@ -200,7 +202,7 @@ class Attendant:
         nothing: containers.Saved = {"start": None, "exit": None}
         for name in containers.made(self._pod):
             made = cast("containers.Made", read_json(containers.Places.of(self._pod, name).made))
-            self._containers[name] = Container(self._pod, made["plan"], self._on_exit)
+            self._containers[name] = self._container(made["plan"])
             self._containers[name].restore(made["report"], state["containers"].get(name, nothing))
         self._execs.restore(state["execs"])
         known = {c.process.pid for c in self._containers.values() if c.process} | self._execs.pids
@@ -302,7 +304,7 @@ class Attendant:
         container = self._containers.get(plan["id"])
         if container is None:
             target = self._known(plan["pid_target"]) if plan["pid_target"] else None
-            container = self._containers[plan["id"]] = Container(self._pod, plan, self._on_exit)
+            container = self._containers[plan["id"]] = self._container(plan)
             self._loop.spawn(container.create(target))
         elif container.plan != plan:
             raise Conflict(f"container {plan['id']}: it was made from another plan")
@@ -311,6 +313,12 @@ class Attendant:
             self._containers.pop(plan["id"], None)
             raise outcome
         return outcome, []
+
+    def _container(self, plan: ContainerPlan) -> Container:
+        runtime = self._plan["runtime"]
+        if runtime is None:
+            return Container(self._pod, plan, self._on_exit)
+        return RuntimeContainer(self._pod, plan, self._on_exit, runtime)
 
     async def _start(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
         containers = [self._known(name) for name in args["containers"]]

@@ -12,7 +12,7 @@ from podd.errors import Conflict, PoddError, Unavailable
 from podd.linux.process import namespaces, starttime_ticks
 from podd.shim import held, stage
 from podd.shim.files import removal, unlink, write_json
-from podd.shim.held import Hold, Reports
+from podd.shim.held import Barrier, Hold, Passage, Reports
 from podd.shim.home import unthrottled
 from podd.shim.loop import Later, Loop
 from podd.shim.processes import Child, Ended, cgroup_of, entrance
@@ -87,7 +87,7 @@ class Container:
         self._group = pod.group.child(self.id)
         self._places = Places.of(pod, self.id)
         self._on_exit = on_exit
-        self._hold = Hold(-1)
+        self._hold: Barrier = Hold(-1)
         self._is_doomed = False
         self._is_released = False
         self._is_killed = False  # by us, and not by the kernel
@@ -123,17 +123,15 @@ class Container:
             write_json(self._places.made, made)
         self._pod.loop.spawn(self._follow(reports))
 
-    async def _create(self, target: Container | None) -> tuple[ContainerReport, Reports]:
+    async def _create(self, target: Container | None) -> tuple[ContainerReport, Passage]:
         self._group.create()
         self._group.die_together()
         self._group.apply(unthrottled(self.plan["limits"]))
         pipes = None if self.plan["tty"] else Pipes.make(has_stdin=self.plan["stdin"])
         given = Descriptors(pipes.ours if pipes else ())
         try:
-            staged, reports = self._stage(pipes, target)
+            reports, said = await self._begin(pipes, target, given)
             try:
-                given.add([staged.master] if staged.master >= 0 else [])
-                said = await reports.ready(staged)
                 self._pod.keeping.keep_container(self.plan, reports.fileno(), self._hold.fileno(), list(given))
                 if self._is_doomed:
                     raise Conflict(f"container {self.id}: destroyed while it was being made")
@@ -145,6 +143,18 @@ class Container:
                 raise
         finally:
             given.close()
+
+    async def _begin(
+        self, pipes: Pipes | None, target: Container | None, given: Descriptors
+    ) -> tuple[Passage, list[str]]:
+        """Have `process`, which waits on `_hold`, and what was done without. A terminal's master goes to given."""
+        staged, reports = self._stage(pipes, target)
+        try:
+            given.add([staged.master] if staged.master >= 0 else [])
+            return reports, await reports.ready(staged)
+        except BaseException:
+            reports.close()
+            raise
 
     def _stage(self, pipes: Pipes | None, target: Container | None) -> tuple[Staged, Reports]:
         pod, plan = self._pod.plan, self.plan
@@ -188,7 +198,7 @@ class Container:
         self._pod.keeping.abandon_output(self.id)
         with suppress(PoddError, OSError):  # destroy_container and shutdown meet what is left
             await kill_group(self._pod.loop, self._group)
-            await remove(self._pod, self.id)
+            await self._remove()
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
@@ -224,7 +234,7 @@ class Container:
             raise Conflict(f"container {self.plan['name']}: attach: it is {self.state}")
         return self._pod.keeping.attach(self.id, stdin=stdin)
 
-    async def _follow(self, reports: Reports | None) -> None:
+    async def _follow(self, reports: Passage | None) -> None:
         """From the release to the exit, and everything that belongs to it. reports: None after the release."""
         assert self.process is not None
         if reports is not None:
@@ -245,7 +255,7 @@ class Container:
             self._pod.keeping.forget_child(self.process.pid)
             self._on_exit(self, record)
 
-    async def _await_release(self, reports: Reports) -> None:
+    async def _await_release(self, reports: Passage) -> None:
         assert self.process is not None
         report: StartReport = {
             "id": self.id,
@@ -277,7 +287,7 @@ class Container:
             "signal": ended.signal,
             "oom_killed": ended.code == 128 + SIGKILL and not self._is_killed and bool(self._group.oom_kills()),
             "started_at_ns": start["started_at_ns"] if ran else None,
-            "finished_at_ns": ended.at_ns,
+            "finished_at_ns": max(ended.at_ns, start["started_at_ns"]),  # who reaps may see its end first
             "reason": "" if ran else "StartError",
             "message": start["error"],
         }
@@ -321,9 +331,13 @@ class Container:
         self.process = keeping.child(report["pid"])
         reports = None
         if saved["start"] is None:
-            sync, hold = keeping.held(self.id)
-            self._hold, reports = Hold(hold), Reports(self._pod.loop, sync)
+            reports = self._resume(*keeping.held(self.id))
         self._pod.loop.spawn(self._follow(reports))
+
+    def _resume(self, sync: int, hold: int) -> Passage:
+        """Have `_hold` again, by the descriptors that were kept."""
+        self._hold = Hold(hold)
+        return Reports(self._pod.loop, sync)
 
     # ---- removing ----------------------------------------------------------------------------------------------------
 
@@ -337,7 +351,10 @@ class Container:
             await kill_group(self._pod.loop, self._group)
             if not isinstance(outcome, Exception):
                 await self.ended
-            await remove(self._pod, self.id)
+            await self._remove()
+
+    async def _remove(self) -> None:
+        await remove(self._pod, self.id)
 
 
 class Places(NamedTuple):
@@ -346,6 +363,8 @@ class Places(NamedTuple):
     layer: str
     made: str
     record: str
+    bundle: str  # what an OCI runtime is given
+    runtime_root: str  # where one keeps what it knows of the pod's containers
 
     @classmethod
     def of(cls, pod: Pod, container: str) -> Places:
@@ -353,6 +372,8 @@ class Places(NamedTuple):
             f"{pod.plan['containers_dir']}/{pod.plan['id']}/{container}",
             f"{pod.plan['run_dir']}/containers/{container}.json",
             f"{pod.plan['run_dir']}/exits/{container}.json",
+            f"{pod.plan['run_dir']}/bundles/{container}",
+            f"{pod.plan['run_dir']}/runtime",
         )
 
 
@@ -383,8 +404,9 @@ async def remove(pod: Pod, container: str) -> None:
     """What is left of a container without processes, but its log. Raises Unavailable: something stays."""
     places = Places.of(pod, container)
     pod.group.child(container).remove(KILL_SLICE_S)
-    for _ in removal(places.layer):
-        await pod.loop.sleep(0)
+    for path in (places.layer, places.bundle, f"{places.runtime_root}/{container}"):
+        for _ in removal(path):
+            await pod.loop.sleep(0)
     unlink(places.made)
     unlink(places.record)
 

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from typing import Protocol
 
 from podd.errors import Unavailable
 from podd.linux.script import FAILURE
@@ -19,6 +20,34 @@ from podd.shim.stage import Staged
 RELEASE = b"go"
 _MAX_REPORT = 4096
 _DONT_WAIT = int(socket.MSG_DONTWAIT)
+
+
+class Passage(Protocol):
+    """What tells of a held process that it has gone on to its program."""
+
+    async def executed(self, command: str) -> int:
+        """CLOCK_MONOTONIC in ns right before it did. Raises a podd.errors kind: why it did not, or was killed."""
+        ...
+
+    def fileno(self) -> int:
+        """What is to be kept for a later attendant."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Barrier(Protocol):
+    """What holds a process before its program."""
+
+    def release(self) -> None:
+        """Let it go. To one that has gone or died: nothing."""
+        ...
+
+    def fileno(self) -> int:
+        """As Passage.fileno."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Reports:

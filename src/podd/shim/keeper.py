@@ -15,11 +15,14 @@ Between them runs a socketpair of packets. From the attendant, words of ASCII an
                                    rest of the packet, empty for no log
     attach ID INPUT + 1            give this socket the output and, where INPUT is 1, the container its input
     abandon ID                     end reading and attachments
+    adopt                          be the parent of what loses its own below here, and reap what nobody asks for:
+                                   answered when it is
     title COMM <tab> TEXT          be shown so by ps
     park COUNT                     COUNT packets were handled, and there is nothing more to do: answered by end of file
     exit                           end the keeper
 To the attendant:
     ended PID CODE SIGNAL NS       NS: CLOCK_REALTIME when it was reaped
+    adopting                       see above
     drained ID                     all output has been read, and the log is closed
     leave                          the keeper was told to end, and may when all containers have
 """
@@ -27,16 +30,19 @@ To the attendant:
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
 import time
 from collections.abc import Callable
-from signal import SIGKILL
+from signal import SIGCHLD, SIGKILL
 
+from podd.linux.syscalls import Prctl, prctl, signal_descriptor
 from podd.shim.attach import Hub, Input
 from podd.shim.logs import Log
 from podd.shim.loop import READABLE, Later, Loop
 from podd.shim.output import Output
+from podd.shim.processes import children
 from podd.shim.title import Title
 
 WAKE = "wake/"
@@ -49,6 +55,7 @@ REST_S = 1.0
 MAX_FAILURES = 3
 """Attendants in a row that may fail."""
 
+_SIGNALS_BYTES = 4096
 _SEND_FLAGS = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 _RECEIVE_FLAGS = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
 _ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
@@ -67,8 +74,10 @@ class Keeper:
         self.outputs: dict[str, Output] = {}  # by container
         self.calls = 0
         self.is_leaving = False
+        self.adopts = False
         self._attend: Callable[[Keeper, socket.socket], None]
         self._attendant = 0
+        self._attendants: set[int] = set()  # that were not reaped
         self._channel: socket.socket | None = None
         self._told = 0
         self._rests = False
@@ -83,6 +92,7 @@ class Keeper:
             b"container": self._container,
             b"attach": self._attach,
             b"abandon": self._abandon,
+            b"adopt": self._adopt,
             b"title": self._set_title,
             b"park": self._park,
             b"exit": self._exit,
@@ -116,9 +126,10 @@ class Keeper:
             self._attend(self, theirs)
         theirs.close()
         self._attendant, self._channel, self._told = pid, ours, 0
+        self._attendants.add(pid)
         self.loop.watch(ours.fileno(), READABLE, self._hear)
         pidfd = os.pidfd_open(pid)
-        self.loop.watch(pidfd, READABLE, lambda _: self._part(pidfd, ours))
+        self.loop.watch(pidfd, READABLE, lambda _: self._part(pid, pidfd, ours))
 
     def _hear(self, _events: int) -> None:
         """One packet; at the end of file, wait for the pidfd to tell more."""
@@ -154,12 +165,15 @@ class Keeper:
             self._failures = 0
             self._part_from()
             self._listen()
+            if self.adopts:
+                self._reap_strays()
 
-    def _part(self, pidfd: int, channel: socket.socket) -> None:
+    def _part(self, pid: int, pidfd: int, channel: socket.socket) -> None:
         """An attendant has ended: as agreed, or it has failed."""
         if self._channel is channel and self.loop.watches(channel.fileno()):
             return  # its last packets first
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        self._attendants.discard(pid)
         self.loop.forget(pidfd)
         os.close(pidfd)
         if self._channel is channel:
@@ -219,6 +233,26 @@ class Keeper:
         self._tell(packet)
         if self._channel is None and not self._rests:
             self._call(0)
+
+    def _adopt(self, _words: str, _fds: list[int]) -> None:
+        if not self.adopts:
+            prctl(Prctl.SET_CHILD_SUBREAPER, 1)
+            ended = signal_descriptor(SIGCHLD)
+            self.loop.watch(ended, READABLE, lambda _: self._on_child_ended(ended))
+            self.adopts = True
+        self._tell(b"adopting")
+
+    def _on_child_ended(self, ended: int) -> None:
+        os.read(ended, _SIGNALS_BYTES)
+        if self._channel is None:  # else it may be a child that the attendant is about to tell of
+            self._reap_strays()
+
+    def _reap_strays(self) -> None:
+        """What containers have orphaned in this pid namespace, and parts of a runtime that was killed."""
+        for pid in children(os.getpid()):
+            if pid not in self.children and pid not in self._attendants:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
     def _forget(self, pid: str, _fds: list[int]) -> None:
         self.ended.pop(int(pid), None)

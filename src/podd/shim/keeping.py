@@ -32,6 +32,9 @@ class Keeping:
         self._heard = 0
         self._useless: set[str] = set()
         self.told_to_leave: Later[None] = Later()
+        self.adopting: Later[None] = Later()
+        if keeper.adopts:
+            self.adopting.set(None)
         if keeper.is_leaving:
             self.told_to_leave.set(None)
         for pid, packet in keeper.ended.items():
@@ -53,6 +56,12 @@ class Keeping:
 
     def children(self) -> list[Child]:
         return list(self._children.values())
+
+    def adopt(self) -> Later[None]:
+        """Have the keeper be the parent of what loses its own; done when it is."""
+        if not self.adopting.done:
+            self._say("adopt")
+        return self.adopting
 
     def forget_child(self, pid: int) -> None:
         """Its end is written down."""
@@ -160,5 +169,7 @@ class Keeping:
                 self._children[pid].end(Ended(code, signal, at_ns))
         elif verb == "drained" and words[0] in self._drained:
             self._drained[words[0]].set(None)
+        elif verb == "adopting":
+            self.adopting.set(None)
         elif verb == "leave":
             self.told_to_leave.set(None)

@@ -33,7 +33,7 @@ Shim verbs:
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 MAX_MESSAGE = 4 * 1024 * 1024
 
@@ -46,6 +46,13 @@ class LimitsPlan(TypedDict, total=False):
     cpu_shares: int | None
     memory_bytes: int | None
     pids: int | None
+
+
+class RuntimePlan(TypedDict):
+    """A program with the command line of runc."""
+
+    path: str  # absolute
+    name: str  # as it calls itself: "runc", "crun"
 
 
 class SandboxPlan(TypedDict):
@@ -61,6 +68,7 @@ class SandboxPlan(TypedDict):
     ipc: Literal["pod", "node"]
     uts: Literal["pod", "node"]
     pid: Literal["pod", "container", "node"]
+    runtime: RuntimePlan | None  # what makes its containers; None: the shim itself
     sysctls: dict[str, str]  # "net.ipv4.ip_unprivileged_port_start": "0"; applied inside the sandbox's namespaces
     shm_size_bytes: int
     log_directory: str
@@ -119,6 +127,7 @@ class ContainerPlan(TypedDict):
     no_new_privileges: bool
     read_only_rootfs: bool
     seccomp_bpf: str  # base64 of struct sock_filter[]; "" for none
+    seccomp_oci: dict[str, Any] | None  # the same for an OCI runtime: its linux.seccomp
     masked_paths: list[str]
     read_only_paths: list[str]
     rlimits: dict[str, tuple[int, int]]

@@ -74,10 +74,10 @@ def descendants(pid: int) -> list[int]:
     queue = [pid]
     while queue:
         parent = queue.pop()
-        for child in _children(parent):
+        for child in children(parent):
             with contextlib.suppress(ProcessLookupError):
                 pidfd = os.pidfd_open(child)
-                if child in _children(parent):  # else the number may mean somebody else by now
+                if child in children(parent):  # else the number may mean somebody else by now
                     found.append(pidfd)
                     queue.append(child)
                 else:
@@ -85,8 +85,11 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _children(pid: int) -> list[int]:
-    """Source: proc_pid_task(5), children. Empty where the process is gone or the kernel does not tell."""
+def children(pid: int) -> list[int]:
+    """Those that have ended and were not reaped, too. Empty where the process is gone or the kernel does not tell.
+
+    Source: proc_pid_task(5), children.
+    """
     try:
         with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
             return [int(child) for child in file.read().split()]

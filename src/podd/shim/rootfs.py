@@ -152,6 +152,25 @@ def seal(root: Root, plan: ContainerPlan) -> None:
         mount_setattr(root.fd, add=MountAttr.RDONLY)
 
 
+class Parts(NamedTuple):
+    """What an OCI runtime cannot make and is given: detached mounts, the outer places first."""
+
+    root: int
+    sources: list[Source]
+
+
+def parts(sandbox: SandboxPlan, plan: ContainerPlan) -> Parts:
+    """The container's root, and what of the pod and of the host is mounted in it."""
+    privileged = plan["privileged"]
+    root = _overlay(sandbox, plan)
+    with doing("/dev"):
+        sources = [Source(_host_dev(), "/dev")] if privileged else []
+        sources.append(Source(_shm(sandbox), "/dev/shm"))
+    with doing("files of the pod in /etc"):
+        sources += _pod_files(sandbox, plan)
+    return Parts(root, sources + _volumes(plan))
+
+
 # ---- sources ---------------------------------------------------------------------------------------------------------
 
 
@@ -194,10 +213,7 @@ def _gather(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
         sources += _cgroups(f"{sandbox['cgroup']}/{plan['id']}", mounts.NO_EXEC | read_only)
     with doing("files of the pod in /etc"):
         sources += _pod_files(sandbox, plan)
-    for volume in sorted(plan["mounts"], key=lambda volume: posixpath.normpath(volume["container_path"]).count("/")):
-        with doing(f"volume mount {volume['container_path']}", Invalid):
-            sources.append(_volume(volume, privileged=privileged))
-    return sources
+    return sources + _volumes(plan)
 
 
 def _dev(sandbox: SandboxPlan, *, privileged: bool) -> list[Source]:
@@ -208,9 +224,12 @@ def _dev(sandbox: SandboxPlan, *, privileged: bool) -> list[Source]:
     }
     if not privileged:
         return [*_own_dev(), *(Source(mount, path) for path, mount in inside.items())]
-    host = mounts.restrict(mounts.bind("/dev"), MountAttr.NONE, propagation=MountFlag.PRIVATE)
     places = (Source(mount, path) for path, mount in inside.items() if os.path.isdir(path))  # nothing is made in it
-    return [Source(host, "/dev"), *places]
+    return [Source(_host_dev(), "/dev"), *places]
+
+
+def _host_dev() -> int:
+    return mounts.restrict(mounts.bind("/dev"), MountAttr.NONE, propagation=MountFlag.PRIVATE)
 
 
 def _own_dev() -> list[Source]:
@@ -293,6 +312,14 @@ def _pod_files(sandbox: SandboxPlan, plan: ContainerPlan) -> list[Source]:
             continue
         mounts.restrict(file, attributes, propagation=MountFlag.PRIVATE)
         sources.append(Source(file, f"/etc/{name}", directory=False, symlinks=True))
+    return sources
+
+
+def _volumes(plan: ContainerPlan) -> list[Source]:
+    sources = []
+    for volume in sorted(plan["mounts"], key=lambda volume: posixpath.normpath(volume["container_path"]).count("/")):
+        with doing(f"volume mount {volume['container_path']}", Invalid):
+            sources.append(_volume(volume, privileged=plan["privileged"]))
     return sources
 
 

@@ -177,6 +177,21 @@ def start_exec(
         return Staged(pid, script, notes, list(refused), _kept_master(terminal, kept))
 
 
+def look(plan: ContainerPlan, argv: list[str], more_env: Mapping[str, str], pidfd: int) -> Program:
+    """What a process would be in the container of the first process that pidfd names. After `prepare`.
+
+    Raises a podd.errors kind: it cannot be; Conflict: that process has ended.
+    """
+    foreign = _runs_foreign_formats()
+    with tidy(), apart():
+        with doing("namespaces of the container", Conflict):
+            setns(pidfd, CloneFlag.MNT)
+        root = Root.at("/")
+        with doing(f"workingDir {plan['working_dir']}", Invalid):
+            place = root.open(plan["working_dir"] or "/", os.O_PATH | os.O_DIRECTORY)
+        return _find(root, place, None, plan, argv, more_env, foreign, [])
+
+
 def _exec_terminal(root: Root, request: ExecPlan) -> Terminal:
     with doing("terminal"):
         terminal = open_terminal(root.open("/dev/pts", symlinks=False))
@@ -243,22 +258,22 @@ def _find(
         raise Invalid(f"workingDir {plan['working_dir']}: outside the container's root")
     identity = credentials.resolve_identity(root, plan)
     mask = credentials.held(plan, notes)
-    environment = _environment(plan, more_env, identity.home, tty=terminal is not None)
-    encoded_argv, encoded_env = _encoded(argv, environment)
+    variables = environment(plan, more_env, identity.home, tty=terminal is not None)
+    encoded_argv, encoded_env = _encoded(argv, variables)
     with credentials.as_user(identity, mask):
-        path = program.find(argv[0] if argv else "", environment["PATH"])
+        path = program.find(argv[0] if argv else "", variables["PATH"])
         program.check(path, foreign=foreign)
     return Program(os.fsencode(path), encoded_argv, encoded_env, identity, mask, terminal)
 
 
-def _environment(plan: ContainerPlan, more: Mapping[str, str], home: str, *, tty: bool) -> dict[str, str]:
+def environment(plan: ContainerPlan, more: Mapping[str, str], home: str, *, tty: bool) -> dict[str, str]:
     """The plan's variables and nothing of podd's, completed as container runtimes do."""
-    environment = {"PATH": program.DEFAULT_PATH, "HOSTNAME": os.uname().nodename, "HOME": home}
+    variables = {"PATH": program.DEFAULT_PATH, "HOSTNAME": os.uname().nodename, "HOME": home}
     if tty:
-        environment["TERM"] = "xterm"
-    environment.update(plan["env"])
-    environment.update(more)
-    return environment
+        variables["TERM"] = "xterm"
+    variables.update(plan["env"])
+    variables.update(more)
+    return variables
 
 
 def _encoded(argv: Sequence[str], environment: Mapping[str, str]) -> tuple[list[bytes], list[bytes]]:

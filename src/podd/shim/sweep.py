@@ -45,7 +45,7 @@ def remove(plan: SweepPlan) -> None:
     """What `sweep` does after everything has been killed. Raises Unavailable: something is left."""
     unmount_below(plan["run_dir"])
     remove_tree(f"{plan['containers_dir']}/{plan['id']}")
-    Layout.detect().group(plan["cgroup"]).remove()
+    Layout.everywhere().group(plan["cgroup"]).remove()
     remove_tree(plan["run_dir"], last=SHIM_FILE)
 
 

@@ -51,6 +51,11 @@ class Layout(NamedTuple):
             )
         return cls(tuple(chosen))
 
+    @classmethod
+    def everywhere(cls, mountinfo: str = "/proc/self/mountinfo") -> Layout:
+        """Every hierarchy that is mounted: where an OCI runtime makes groups, whether podd has use for them or not."""
+        return cls(tuple(_mounts(read(mountinfo))))
+
     @property
     def unified(self) -> Hierarchy | None:
         """The v2 hierarchy."""
