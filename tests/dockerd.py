@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 IMAGE = "podd-test/busybox:1"
 LIMIT_S = 30
@@ -69,6 +74,13 @@ class Dockerd:
             self._process.send_signal(number)
             self._process.wait(LIMIT_S)
 
+    def freeze(self) -> None:
+        """It does not answer, as when it hangs."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
     def containers(self) -> list[dict[str, Any]]:
         """Every one that it knows, of whomever."""
         return json.loads(self._curl("http://d/v1.41/containers/json?all=1"))  # type: ignore[no-any-return]
@@ -118,3 +130,18 @@ def _busybox() -> bytes:
             entry.size = len(text)
             tar.addfile(entry, io.BytesIO(text.encode()))
     return archive.getvalue()
+
+
+def a_dockerd(*options: str) -> Iterator[Dockerd]:
+    """With the image. A short path: a socket's has 107 bytes."""
+    if why := missing():
+        pytest.skip(why)
+    folder = Path(tempfile.mkdtemp(prefix="podd-dockerd-", dir="/var/tmp"))
+    one = Dockerd(folder, *options)
+    try:
+        one.start()
+        one.import_busybox()
+        yield one
+    finally:
+        one.stop()
+        shutil.rmtree(folder, ignore_errors=True)

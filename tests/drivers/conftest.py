@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dockerd import Dockerd, missing
+from dockerd import Dockerd, a_dockerd
 from podd.driver.contract import Driver
 from podd.driver.hookspecs import DriverPaths
 from podd.linux.cgroup import Layout
@@ -79,26 +77,13 @@ async def lab(make_setns: MakeDriver, tmp_path: Path) -> AsyncIterator[Lab]:
 # ---- docker
 
 
-@pytest.fixture(scope="session")
-def dockerd() -> Iterator[Dockerd]:
-    """One for all tests that do not end it. A short path: a socket's has 107 bytes."""
-    if why := missing():
-        pytest.skip(why)
-    folder = Path(tempfile.mkdtemp(prefix="podd-dockerd-", dir="/var/tmp"))
-    one = Dockerd(folder)
-    try:
-        one.start()
-        one.import_busybox()
-        yield one
-    finally:
-        one.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+dockerd = pytest.fixture(scope="session")(a_dockerd)
 
 
 @pytest.fixture
 def make_docker(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str) -> Iterator[MakeDriver]:
     """As make_setns; dockerd's own list is looked at, too."""
-    for directory in (f"{paths.run_dir}/docker/parts", paths.state_dir, paths.log_dir):
+    for directory in (f"{paths.run_dir}/docker/sandboxes", paths.state_dir, paths.log_dir):
         os.makedirs(directory)
     roots = [paths.run_dir, paths.state_dir]
     before = audit.snapshot(roots, cgroup_parent=cgroup_parent)

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from real import Podd
+from real import CONFIG, Podd
+from running import running, running_on
 
-from podd.linux.cgroup import Layout
+from dockerd import Dockerd, a_dockerd
+
+dockerd = pytest.fixture(scope="session")(a_dockerd)
 
 
 @pytest.fixture
 def podd() -> Iterator[Podd]:
     """A running podd on directories and a cgroup of its own; afterwards there must be nothing left of any pod."""
-    folder = Path(tempfile.mkdtemp(prefix="podd-e2e-", dir="/var/tmp"))
-    one = Podd(folder)
-    try:
-        one.start()
-        before = one.snapshot()
-        yield one
-        one.ensure_running()
-        for pod in one.pods():
-            one.cli("delete", "pod", pod["metadata"]["name"], "-n", pod["metadata"]["namespace"], "--now")
-        one.assert_clean(before)
-        one.stop()
-        one.assert_clean(one.before, daemon=False)
-    finally:
-        one.stop()
-        Layout.detect().group(folder.name).remove()
-        shutil.rmtree(folder)
+    yield from running(CONFIG)
+
+
+@pytest.fixture
+def on_docker(dockerd: Dockerd) -> Iterator[Podd]:
+    """As podd, with pods on a dockerd, whose list must be empty afterwards, too."""
+    yield from running_on(dockerd)

@@ -44,16 +44,16 @@ class Podd:
         r"^process: pid \d+ \((\S+ \S+/podd --config|podd-zygote)",
     )
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: str = CONFIG) -> None:
         self.folder = folder
         self.socket = folder / "podd.sock"
         self.shared = folder / "shared"
         self.shared.mkdir(mode=0o777)
         self.shared.chmod(0o777)
         folder.chmod(0o755)
-        (folder / "podd.toml").write_text(CONFIG.format(cgroup=folder.name))
+        (folder / "podd.toml").write_text(config.replace("{cgroup}", folder.name))
         self._process: subprocess.Popen[bytes] | None = None
-        for name in ("run/pods", "state/containers", "state/volumes", "log/pods"):
+        for name in ("run/pods", "run/docker/sandboxes", "state/containers", "state/volumes", "log/pods"):
             (folder / name).mkdir(mode=0o700, parents=True)  # podd makes them, and keeps them
         (folder / "pods.d").mkdir()
         self.before = self.snapshot(daemon=False)

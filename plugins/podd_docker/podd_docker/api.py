@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 OLDEST = (1, 41)  # Docker 20.10: cgroup namespaces of containers
 NEWEST = (1, 51)  # what this driver was written against; a newer dockerd speaks it too
 
+KEPT_S = 0.5
+
 _KINDS: dict[int, type[PoddError]] = {400: Invalid, 404: NotFound, 409: Conflict}
 _CONNECTION_LOST = 900
 """What aiodocker gives as status where there was no answer at all."""
@@ -68,7 +70,8 @@ class Api:
         import aiodocker  # noqa: PLC0415  see the module's text
         import aiohttp  # noqa: PLC0415
 
-        connector = aiohttp.UnixConnector(self._socket, limit=0)  # each log that is followed holds one
+        # No limit: each log that is followed holds one. Idle ones are kept for what follows at once, no longer.
+        connector = aiohttp.UnixConnector(self._socket, limit=0, keepalive_timeout=KEPT_S)
         session = aiohttp.ClientSession(connector=connector, connector_owner=True)
         return aiodocker.Docker(url="unix://localhost", connector=connector, session=session)
 

@@ -24,10 +24,10 @@ KILL_S = 10.0
 
 
 class Host:
-    """folder: of this driver, below podd's run directory: mounts and execs."""
+    """folder: of this driver, below podd's run directory: mounts and execs. Made with the first sandbox."""
 
     def __init__(self, folder: str, cgroup_parent: str) -> None:
-        """Makes both. Raises Denied, Unsupported, Conflict: podd cannot."""
+        """Raises Denied, Unsupported: podd cannot work here."""
         if os.geteuid() != 0:
             raise Denied(f"docker: podd runs as user {os.geteuid()}: cgroups need root", remedy="run podd as root")
         self.folder = folder
@@ -35,8 +35,7 @@ class Host:
         may_lower = capget().effective & capabilities.mask_of(["SYS_RESOURCE"])
         self.least_oom_score_adj = -1000 if may_lower else 0
         self.parent = cgroup_parent or f"{default_parent(self.layout)}-docker"
-        os.makedirs(f"{folder}/parts", 0o700, exist_ok=True)
-        prepare_parent(self.layout, self.parent)
+        self._is_prepared = False
 
     # ---- cgroups
 
@@ -47,6 +46,14 @@ class Host:
         return self.layout.group(path)
 
     def make_group(self, sandbox: str, limits: Limits) -> Group:
+        """With a note that there is one, before there is: by it the group is found, and nobody else's is taken for one.
+
+        Raises Conflict: the group of all pods cannot be made.
+        """
+        os.makedirs(self._folder_of(sandbox), 0o700, exist_ok=True)
+        if not self._is_prepared:
+            prepare_parent(self.layout, self.parent)
+            self._is_prepared = True
         group = self.group(self.path(sandbox))
         group.create()
         group.apply(_knobs(limits))
@@ -70,11 +77,16 @@ class Host:
             rmtree(f"{mount}/{path}")
 
     def sandboxes(self) -> set[str]:
-        """Those that have a group, or mounts."""
-        found = set(_instances(f"{self.folder}/parts"))
-        for mount in _hierarchies():
-            found.update(_instances(f"{mount}/{self.parent}"))
-        return found
+        """Those of which there may be something."""
+        return {name for name in _names(f"{self.folder}/sandboxes") if INSTANCE_ID.fullmatch(name)}
+
+    def forget(self, sandbox: str) -> None:
+        """Of which nothing is left."""
+        with suppress(FileNotFoundError):
+            os.rmdir(self._folder_of(sandbox))
+
+    def _folder_of(self, sandbox: str) -> str:
+        return f"{self.folder}/sandboxes/{sandbox}"
 
     # ---- parts of volumes
 
@@ -87,21 +99,19 @@ class Host:
         found: dict[int, str] = {}
         for index, mount in enumerate(mounts):
             if mount.sub_path:
-                found[index] = path = f"{self.folder}/parts/{sandbox}/{container}/{index}"
+                found[index] = path = f"{self._folder_of(sandbox)}/{container}/{index}"
                 if not os.path.ismount(path):
                     _bind_part(mount, path)
         return found
 
     def unbind_parts(self, sandbox: str, container: str = "") -> None:
         """Of one container, or of all of the sandbox."""
-        top = f"{self.folder}/parts/{sandbox}"
+        top = self._folder_of(sandbox)
         for one in [container] if container else _names(top):
             for index in _names(f"{top}/{one}"):
                 _unbind(f"{top}/{one}/{index}")
             with suppress(FileNotFoundError):
                 os.rmdir(f"{top}/{one}")
-        with suppress(FileNotFoundError, OSError):
-            os.rmdir(top)
 
 
 def _knobs(limits: Limits) -> cgroup.Limits:
@@ -165,7 +175,3 @@ def _names(directory: str) -> list[str]:
     with suppress(FileNotFoundError):
         return os.listdir(directory)
     return []
-
-
-def _instances(directory: str) -> list[str]:
-    return [name for name in _names(directory) if INSTANCE_ID.fullmatch(name)]

@@ -10,6 +10,7 @@ from typing import Any
 from podd.driver.contract import ContainerConfig, Limits, Mount, SandboxConfig
 from podd.errors import Invalid, Unsupported
 from podd.linux import capabilities
+from podd.supervision.plans import masked_paths, read_only_paths
 from podd_docker import holder
 from podd_docker.config import Section
 from podd_docker.handles import SandboxState
@@ -29,22 +30,6 @@ LOG = "io.podd.log"
 
 HOLDER, MEMBER = "holder", "member"
 MEMORY_LEAST = 6 << 20
-
-MASKED_SYS = ("/sys/devices/virtual/powercap", "/sys/firmware")
-MASKED_PROC = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-)
-READ_ONLY_PROC = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-"""What every engine hides by agreement. Given in full, for the defaults of an old dockerd have holes."""
 
 _PROPAGATION = {"private": "rprivate", "host-to-container": "rslave", "bidirectional": "rshared"}
 
@@ -207,8 +192,8 @@ def _security(config: ContainerConfig, seccomp: str) -> Body:
         "CapAdd": capabilities.names_of(granted(config)),
         "SecurityOpt": [f"seccomp={seccomp}", *(["no-new-privileges"] if security.no_new_privileges else [])],
         "ReadonlyRootfs": security.read_only_rootfs,
-        "MaskedPaths": [*MASKED_SYS] if security.unmasked_proc else [*MASKED_PROC, *MASKED_SYS],
-        "ReadonlyPaths": [] if security.unmasked_proc else [*READ_ONLY_PROC],
+        "MaskedPaths": masked_paths(security),  # in full: the defaults of an old dockerd have holes
+        "ReadonlyPaths": read_only_paths(security),
     }
 
 

@@ -183,6 +183,7 @@ class Sandboxes:
                 await self._remove_all(sandbox_id, [(one["Id"], one["Labels"].get(plans.ID, "")) for one in told])
         await anyio.to_thread.run_sync(self._host.unbind_parts, sandbox_id)
         await anyio.to_thread.run_sync(self._host.remove_group, path)
+        await anyio.to_thread.run_sync(self._host.forget, sandbox_id)
         self._watch.ring(sandbox_id)
 
     async def _remove_all(self, sandbox_id: str, told: Sequence[tuple[str, str]]) -> None:

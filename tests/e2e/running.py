@@ -1,0 +1,51 @@
+"""A real podd, made and ended with the leak audit; on podd's own driver, or on a dockerd."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from real import CONFIG, Podd
+
+from dockerd import Dockerd
+from podd.linux.cgroup import Layout
+
+
+def running_on(dockerd: Dockerd, *keys: str) -> Iterator[Podd]:
+    """One whose pods go to that dockerd, whose list must be empty afterwards, too. keys: more for [drivers.docker]."""
+    # A dockerd that was started again is another process, too.
+    yield from running("\n".join((docker_config(dockerd), *keys)), ignoring=rf"^process: .*{dockerd.folder}")
+    assert dockerd.containers() == []
+
+
+def docker_config(dockerd: Dockerd) -> str:
+    """For a podd whose pods go to that dockerd."""
+    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in dockerd.section.items())
+    setns = CONFIG.replace("{cgroup}", "{cgroup}-setns")
+    return f'default_driver = "docker"\n{setns}\n[drivers.docker]\ncgroup_parent = "{{cgroup}}"\n{keys}'
+
+
+def running(config: str, *, ignoring: str = "") -> Iterator[Podd]:
+    """ignoring: a pattern of what is not podd's, for the leak audit."""
+    folder = Path(tempfile.mkdtemp(prefix="podd-e2e-", dir="/var/tmp"))
+    one = Podd(folder, config)
+    if ignoring:
+        one.kept = (f"{one.kept[0]}|{ignoring}", *one.kept[1:])
+    try:
+        one.start()
+        before = one.snapshot()
+        yield one
+        one.ensure_running()
+        for pod in one.pods():
+            one.cli("delete", "pod", pod["metadata"]["name"], "-n", pod["metadata"]["namespace"], "--now")
+        one.assert_clean(before)
+        one.stop()
+        one.assert_clean(one.before, daemon=False)
+    finally:
+        one.stop()
+        for group in (folder.name, f"{folder.name}-setns"):
+            Layout.detect().group(group).remove()
+        shutil.rmtree(folder)
