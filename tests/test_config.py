@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from podd import config
-from podd.config import Config, Daemon
+from podd.config import Config, Daemon, RuntimeClass
 from podd.errors import Denied, Invalid, NotFound
 from podd.model import manifest
 
@@ -55,13 +55,18 @@ def test_a_drivers_section_is_handed_over_untouched() -> None:
     assert read.drivers == {"setns": {"any": "${HOME}", "deep": {"list": [1, 2]}}, "other": {}}
 
 
+def test_a_runtime_class_is_of_a_driver_and_keeps_the_rest_untouched() -> None:
+    read = parse('[runtime_classes.fast]\ndriver = "runc"\nruntime = "crun"')
+    assert read.runtime_classes == {"fast": RuntimeClass(driver="runc", section={"runtime": "crun"})}
+
+
 WRONG = {
     'defualt_driver = "x"': ":1: defualt_driver: unknown key; did you mean default_driver?",
     'socket = "/x"': ":1: socket: unknown key; did you mean daemon.socket?",
     '[daemon]\n\nsockets = "/x"': ":3: daemon.sockets: unknown key; did you mean daemon.socket?",
     '[daemon]\ndefault_driver = "x"': ":2: daemon.default_driver: unknown key; did you mean default_driver?",
     "[daemn]": ":1: daemn: unknown key; did you mean daemon?",
-    "zzz = 1": ":1: zzz: unknown key; known are default_driver, daemon, drivers, daemon.socket",
+    "zzz = 1": ":1: zzz: unknown key; known are default_driver, daemon, drivers, runtime_classes, daemon.socket",
     "[daemon]\nsocket = 5": ":2: daemon.socket: expected `str`, got `int`",
     '[daemon]\nlog_level = "loud"': ":2: daemon.log_level: invalid enum value 'loud'",
     '[daemon]\nsocket = ""': ":2: daemon.socket: is empty; give a path",
@@ -71,6 +76,12 @@ WRONG = {
     "daemon = 1": ":1: daemon: is a section; write [daemon]",
     "[drivers]\nsetns = 1": ":2: drivers.setns: is a section; write [drivers.setns]",
     "[[drivers]]": "drivers: is a section",
+    "runtime_classes = 1": ":1: runtime_classes: is a section; write [runtime_classes]",
+    "[runtime_classes]\nfast = 1": ":2: runtime_classes.fast: is a section; write [runtime_classes.fast]",
+    "[runtime_classes.fast]\nruntime = 1": ":1: runtime_classes.fast: a class is of a driver; name the driver",
+    "[runtime_classes.fast]\ndriver = 1": ":2: runtime_classes.fast.driver: a class is of a driver; name the driver",
+    "[runtime_classes.Fast]\ndriver = 'runc'": ":1: runtime_classes.Fast: is not the name of a class; use lower-case",
+    "[runtime_clases.fast]": ": runtime_clases: unknown key; did you mean runtime_classes?",
     "a = [1": ": is not TOML: unclosed array",
     "a = 1\na = 2": ": is not TOML: cannot overwrite a value",
 }
@@ -133,11 +144,17 @@ def test_load_without_a_file_is_as_by_default(tmp_path: Path, monkeypatch: pytes
 
 
 def test_differences_are_told_by_key() -> None:
-    old = parse('[drivers.a]\nx = 1\n[drivers.b]\n[daemon]\nlog_level = "info"')
+    old = parse('[drivers.a]\nx = 1\n[drivers.b]\n[daemon]\nlog_level = "info"\n[runtime_classes.c]\ndriver = "a"')
     new = parse(
         'default_driver = "b"\n[drivers.a]\nx = 2\n[drivers.b]\n[drivers.c]\ny=1\n[daemon]\nlog_level = "debug"'
     )
-    assert config.differences(old, new) == ["default_driver", "daemon.log_level", "drivers.a", "drivers.c"]
+    assert config.differences(old, new) == [
+        "default_driver",
+        "daemon.log_level",
+        "drivers.a",
+        "drivers.c",
+        "runtime_classes.c",
+    ]
     assert config.differences(old, old) == []
 
 

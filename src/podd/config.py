@@ -1,7 +1,7 @@
 """The configuration file: TOML to checked values.
 
 config/podd.toml explains every key; a test holds it against the types here. Unknown keys are refused. A driver's own
-section is handed to the driver as it stands, and is checked there.
+section is handed to the driver as it stands, and is checked there; so is what a runtime class says differently.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from podd.errors import Denied, Invalid, NotFound
+from podd.model.ids import is_dns_label
 from podd.model.value import Value
 
 DEFAULT_PATH = "/etc/podd/podd.toml"
@@ -35,16 +36,24 @@ class Daemon(Value):
     log_format: Literal["console", "json", "journal"] = "console"
 
 
+class RuntimeClass(Value):
+    """A name of its own for a driver whose section says something else for the pods that ask for this name."""
+
+    driver: str
+    section: Mapping[str, Any] = {}  # what differs from the driver's own section, untouched
+
+
 class Config(Value):
     default_driver: str = "setns"
     daemon: Daemon = Daemon()
     drivers: Mapping[str, Mapping[str, Any]] = {}  # sections of the drivers, by name, untouched
+    runtime_classes: Mapping[str, RuntimeClass] = {}  # by the name that spec.runtimeClassName gives
     source: str = ""  # the file; "" where there is none
 
 
 _PATHS = ("socket", "run_dir", "state_dir", "log_dir", "pods_dir")
 _KEYS = {
-    "": ("default_driver", "daemon", "drivers"),
+    "": ("default_driver", "daemon", "drivers", "runtime_classes"),
     "daemon": Daemon.__struct_fields__,
 }
 
@@ -81,11 +90,13 @@ def parse(text: bytes, path: str) -> Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """The keys that differ; of a driver's section its name alone: "drivers.setns"."""
-    names = sorted({*old.drivers, *new.drivers})
+    """The keys that differ; of a driver's section, or a runtime class, its name alone: "drivers.setns"."""
     pairs: list[tuple[str, object, object]] = [("default_driver", old.default_driver, new.default_driver)]
     pairs += [(f"daemon.{key}", getattr(old.daemon, key), getattr(new.daemon, key)) for key in _KEYS["daemon"]]
-    pairs += [(f"drivers.{name}", old.drivers.get(name, {}), new.drivers.get(name, {})) for name in names]
+    for name in sorted({*old.drivers, *new.drivers}):
+        pairs.append((f"drivers.{name}", old.drivers.get(name, {}), new.drivers.get(name, {})))
+    for name in sorted({*old.runtime_classes, *new.runtime_classes}):
+        pairs.append((f"runtime_classes.{name}", old.runtime_classes.get(name), new.runtime_classes.get(name)))
     return [key for key, before, after in pairs if before != after]
 
 
@@ -96,19 +107,30 @@ class _Check:
 
     def config(self, document: dict[str, Any]) -> Config:
         self._known_keys(document, "")
-        for name in ("daemon", "drivers"):
+        for name in ("daemon", "drivers", "runtime_classes"):
             self._table(document.get(name, {}), name)
         for name, section in document.get("drivers", {}).items():
             self._table(section, f"drivers.{name}")
         self._known_keys(document.get("daemon", {}), "daemon")
+        classes = {name: self._class(name, given) for name, given in document.get("runtime_classes", {}).items()}
         try:
-            config = msgspec.convert({**document, "source": self._path}, Config)
+            config = msgspec.convert({**document, "runtime_classes": classes, "source": self._path}, Config)
         except msgspec.ValidationError as exc:
             what, _, where = str(exc).partition(" - at `$.")
             raise self._invalid(where.rstrip("`"), what[:1].lower() + what[1:]) from exc
         if not config.default_driver:
             raise self._invalid("default_driver", "is empty", "name a driver")
         return msgspec.structs.replace(config, daemon=self._with_paths(config.daemon))
+
+    def _class(self, name: str, given: object) -> RuntimeClass:
+        key = f"runtime_classes.{name}"
+        if not is_dns_label(name):
+            raise self._invalid(key, "is not the name of a class", "use lower-case letters, digits and -, at most 63")
+        section = self._table(given, key)
+        driver = section.get("driver")
+        if not isinstance(driver, str) or not driver:
+            raise self._invalid(key if driver is None else f"{key}.driver", "a class is of a driver", "name the driver")
+        return RuntimeClass(driver=driver, section={key: value for key, value in section.items() if key != "driver"})
 
     def _with_paths(self, daemon: Daemon) -> Daemon:
         paths = {name: self._absolute(f"daemon.{name}", getattr(daemon, name)) for name in _PATHS}
@@ -123,9 +145,10 @@ class _Check:
             raise self._invalid(key, "is empty" if not path else "has control characters in it", "give a path")
         return os.path.normpath(os.path.join(os.path.dirname(self._path), path))
 
-    def _table(self, value: object, name: str) -> None:
+    def _table(self, value: object, name: str) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self._invalid(name, "is a section", f"write [{name}] and its keys below")
+        return value
 
     def _known_keys(self, table: dict[str, Any], section: str) -> None:
         for key in table:

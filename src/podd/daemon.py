@@ -12,7 +12,7 @@ import signal
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import ExitStack
 
 import anyio
 import structlog
@@ -20,16 +20,17 @@ from msgspec.structs import replace
 
 import podd
 from podd import config, log
+from podd.backends import Backends
 from podd.config import Config
 from podd.control import systemd
 from podd.control.listener import Listener, inherit, listen
 from podd.control.server import raise_descriptor_limit, serve
 from podd.control.service import make_service
 from podd.core import plan
-from podd.driver.contract import Driver
 from podd.driver.hookspecs import DriverPaths
 from podd.driver.plugins import Discovered, discover
 from podd.engine.clock import Clock
+from podd.engine.drivers import Drivers
 from podd.engine.engine import Engine, Settings
 from podd.engine.store import Store
 from podd.engine.view import ReloadReport
@@ -81,13 +82,14 @@ def _run(settings: Config) -> None:
     for path, mode in ((daemon.run_dir, 0o711), (daemon.state_dir, PRIVATE), (daemon.log_dir, 0o750)):
         _make_private(path, mode)
     found = discover()
-    drivers, broken = _make_drivers(settings, found)
+    paths = DriverPaths(run_dir=daemon.run_dir, state_dir=daemon.state_dir, log_dir=daemon.log_dir)
+    backends = Backends(settings, found, paths)
     with ExitStack() as stack:
         failpoint = _failpoint()
         store = Store.open(f"{daemon.state_dir}/podd.db", failpoint=failpoint)
         stack.callback(store.close)
         listeners = [stack.enter_context(each) for each in _listeners(settings)]
-        anyio.run(_serve, settings, found, drivers, broken, store, listeners, failpoint)
+        anyio.run(_serve, settings, found, backends, store, listeners, failpoint)
 
 
 def _make_private(path: str, mode: int) -> None:
@@ -101,29 +103,6 @@ def _make_private(path: str, mode: int) -> None:
             os.chmod(path, stat.S_IMODE(found.st_mode) & mode)  # an older podd, or a person, made it wider
     except OSError as exc:
         raise Denied(f"{path}: cannot be made: {exc.strerror}", remedy="name another directory in podd.toml") from exc
-
-
-def _make_drivers(settings: Config, found: Discovered) -> tuple[dict[str, Driver], dict[str, str]]:
-    """Every driver that plugins offer, and why others are not to be had. One that is broken costs only itself."""
-    daemon = settings.daemon
-    paths = DriverPaths(run_dir=daemon.run_dir, state_dir=daemon.state_dir, log_dir=daemon.log_dir)
-    drivers: dict[str, Driver] = {}
-    broken = {b.plugin: b.reason for b in found.broken}
-    for name in found.drivers:
-        try:
-            drivers[name] = found.make(name, settings.drivers.get(name, {}), paths)
-        except Invalid:
-            raise  # the configuration is wrong: whoever wrote it is there to mend it
-        except PoddError as exc:
-            broken[name] = str(exc)
-    unknown = set(settings.drivers) - set(found.drivers)
-    if unknown:
-        name = min(unknown)
-        raise Invalid(f"drivers.{name}: no such driver", remedy=f"drivers here: {', '.join(found.drivers) or 'none'}")
-    if settings.default_driver not in {*drivers, *broken}:
-        what = f"default_driver: {settings.default_driver}: no such driver"
-        raise Invalid(what, remedy=f"drivers here: {', '.join(found.drivers) or 'none'}")
-    return drivers, broken
 
 
 def _listeners(settings: Config) -> list[Listener]:
@@ -140,21 +119,15 @@ def _listeners(settings: Config) -> list[Listener]:
 async def _serve(
     settings: Config,
     found: Discovered,
-    drivers: dict[str, Driver],
-    broken: dict[str, str],
+    backends: Backends,
     store: Store,
     listeners: list[Listener],
     failpoint: Callable[[str], None],
 ) -> None:
-    async with AsyncExitStack() as stack:
-        for name in list(drivers):
-            try:
-                await stack.enter_async_context(drivers[name])
-            except Exception as exc:  # noqa: BLE001  a stranger's code costs only itself
-                broken[name] = str(exc) if isinstance(exc, PoddError) else f"{type(exc).__name__}: {exc}"
-                logger.error("driver.broken", driver=name, error=broken[name])
-                del drivers[name]
-        engine = _make_engine(settings, found, drivers, broken, store, failpoint)
+    async with anyio.create_task_group() as lives:
+        drivers = await backends.enter(lives)
+        reload = _Reloader(settings, backends)
+        engine = _make_engine(settings, found, drivers, reload, store, failpoint)
         sockets = [each.sock for each in listeners]
         addresses = [sock.getsockname() for sock in sockets]
         async with anyio.create_task_group() as tasks:
@@ -165,18 +138,20 @@ async def _serve(
                 gc.collect()
                 gc.freeze()  # what is there now stays: no later collection has to look at it again
                 systemd.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
-                logger.info("podd.started", version=podd.__version__, sockets=addresses, drivers=list(drivers))
+                names = [driver.name for driver in drivers]
+                logger.info("podd.started", version=podd.__version__, sockets=addresses, drivers=names)
                 await _until_told(engine, signals)
             systemd.notify("STOPPING=1")
             logger.info("podd.stopping", pods="run on")
             tasks.cancel_scope.cancel()
+        backends.leave()
 
 
 def _make_engine(
     settings: Config,
     found: Discovered,
-    drivers: dict[str, Driver],
-    broken: dict[str, str],
+    drivers: Drivers,
+    reload: _Reloader,
     store: Store,
     failpoint: Callable[[str], None],
 ) -> Engine:
@@ -186,7 +161,6 @@ def _make_engine(
         problems.append(f"the store was damaged and replaced: {store.damage.reason}; see {store.damage.moved_to}")
     return Engine(
         settings=Settings(
-            default_driver=settings.default_driver,
             config_file=settings.source,
             run_dir=daemon.run_dir,
             state_dir=daemon.state_dir,
@@ -204,11 +178,10 @@ def _make_engine(
         store=store,
         clock=Clock(),
         drivers=drivers,
-        broken=broken,
         check=manifest.parse,
         admit=found.admit,
         observe=found.observe,
-        reload=_Reloader(settings),
+        reload=reload,
         problems=problems,
         cgroups=Layout.detect().kind,
         addresses=host_addresses,
@@ -222,20 +195,23 @@ def _size_of_file_system(path: str) -> int:
 
 
 class _Reloader:
-    """Reads the configuration again. What is in force changes only where it says so."""
+    """Reads the configuration again. What is in force changes only where it says so; a file that is wrong, nothing."""
 
-    def __init__(self, settings: Config) -> None:
+    def __init__(self, settings: Config, backends: Backends) -> None:
         self._settings = settings
+        self._backends = backends
+        self._one_at_a_time = anyio.Lock()
 
-    def __call__(self) -> ReloadReport:
-        new = config.load(self._settings.source or None)
-        differing = config.differences(self._settings, new)
-        changed = [key for key in differing if key == "daemon.log_level"]
-        if changed:
+    async def __call__(self) -> ReloadReport:
+        async with self._one_at_a_time:
+            new = config.load(self._settings.source or None)
+            differing = config.differences(self._settings, new)
+            fixed = [key for key in differing if key.startswith("daemon.") and key != "daemon.log_level"]
+            await self._backends.change(new)
             log.configure(new.daemon.log_level, self._settings.daemon.log_format)
             in_force = replace(self._settings.daemon, log_level=new.daemon.log_level)
-            self._settings = replace(self._settings, daemon=in_force)
-        return ReloadReport(changed=changed, needs_restart=[key for key in differing if key not in changed])
+            self._settings = replace(new, daemon=in_force)
+        return ReloadReport(changed=[key for key in differing if key not in fixed], needs_restart=fixed)
 
 
 async def _until_told(engine: Engine, signals: AsyncIterator[signal.Signals]) -> None:

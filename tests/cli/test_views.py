@@ -238,28 +238,48 @@ def test_events_to_come(run: Run, daemon: FakeDaemon) -> None:
 
 DRIVERS = [
     {
-        "name": "setns", "is_default": True, "usable": True, "reason": "", "remedy": "", "version": "0.1.0",
+        "name": "setns", "driver": "setns",
+        "is_default": True, "usable": True, "reason": "", "remedy": "", "version": "0.1.0",
         "notes": ["oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing"],
         "capabilities": {"exec": True, "attach": True, "resize": False},
     },
     {
-        "name": "docker", "is_default": False, "usable": False, "reason": "/run/docker.sock: no such file",
+        "name": "small", "driver": "setns", "is_default": False, "usable": True, "reason": "", "remedy": "",
+        "version": "0.1.0", "notes": [], "capabilities": {"exec": True, "attach": True, "resize": True},
+    },
+    {
+        "name": "docker", "driver": "docker",
+        "is_default": False, "usable": False, "reason": "/run/docker.sock: no such file",
         "remedy": "start docker.service", "version": "", "notes": [], "capabilities": {},
     },
 ]  # fmt: skip
 
 DRIVERS_TABLE = """\
-NAME     DEFAULT   USABLE   VERSION   NOTES
-setns    yes       yes      0.1.0     oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing
-docker   no        no       <none>    /run/docker.sock: no such file; start docker.service
+NAME     DRIVER   DEFAULT   USABLE   VERSION   NOTES
+setns    setns    yes       yes      0.1.0     oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing
+small    setns    no        yes      0.1.0     <none>
+docker   docker   no        no       <none>    /run/docker.sock: no such file; start docker.service
+"""
+
+DRIVERS_MATRIX = """\
+
+CAPABILITY   SETNS   SMALL
+exec         yes     yes
+attach       yes     yes
+resize       no      yes
 """
 
 
 def test_drivers(run: Run, daemon: FakeDaemon) -> None:
     daemon.answers["Drivers"] = lambda _: {"drivers": DRIVERS}
     assert run("drivers") == (0, DRIVERS_TABLE, "")
-    assert run("drivers", "-o", "wide").lines[1].split()[4] == "exec,attach"
+    assert run("drivers", "-o", "wide") == (0, DRIVERS_TABLE + DRIVERS_MATRIX, "")
     assert json.loads(run("drivers", "-o", "json").out) == DRIVERS
+
+
+def test_drivers_none_of_which_can_be_loaded(run: Run, daemon: FakeDaemon) -> None:
+    daemon.answers["Drivers"] = lambda _: {"drivers": DRIVERS[2:]}
+    assert "CAPABILITY" not in run("drivers", "-o", "wide").out
 
 
 INFO = {

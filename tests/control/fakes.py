@@ -333,9 +333,19 @@ class FakeEngine:
         self._note("drivers")
         able = Capabilities(held_start=True, shared_uts=True, pid_pod=True, pid_node=True, exec=True)
         return [
-            DriverReport(name="setns", is_default=True, health=Health(usable=True, version="1"), capabilities=able),
             DriverReport(
-                name="bad", is_default=False, health=Health(usable=False, reason="ImportError"), capabilities=None
+                name="setns",
+                driver="setns",
+                is_default=True,
+                health=Health(usable=True, version="1"),
+                capabilities=able,
+            ),
+            DriverReport(
+                name="bad",
+                driver="bad",
+                is_default=False,
+                health=Health(usable=False, reason="ImportError"),
+                capabilities=None,
             ),
         ]
 

@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from podd.core import plan
 from podd.engine.clock import Clock
+from podd.engine.drivers import Choice, Drivers
 from podd.engine.engine import Engine, Settings
 from podd.engine.store import Store
 from podd.engine.view import ApplyProgress, ApplyResult
@@ -61,7 +62,6 @@ async def engine(
         async with driver(host) as entered:
             one = Engine(
                 settings=Settings(
-                    default_driver="fake",
                     config_file="",
                     run_dir=str(tmp_path / "run"),
                     state_dir=str(tmp_path / "state"),
@@ -75,8 +75,7 @@ async def engine(
                 ),
                 store=store,
                 clock=clock,
-                drivers={"fake": entered},
-                broken={},
+                drivers=Drivers(Choice(drivers={"fake": entered}, default="fake")),
                 check=manifest.parse,
                 admit=admit,
                 addresses=addresses,

@@ -9,8 +9,11 @@ from podd.driver.contract import Capabilities, ContainerConfig
 from podd.driver.hookspecs import DriverPaths
 from podd.shim.plan import ContainerPlan
 from podd.supervision.driver import ShimDriver
+from podd.supervision.host import Host, prepare
 from podd.supervision.section import Section, parse
 from podd_setns.filters import Filters
+
+NAME = "setns"
 
 
 class SetnsDriver(ShimDriver):
@@ -35,6 +38,10 @@ class SetnsDriver(ShimDriver):
     def __init__(self, name: str, section: Mapping[str, Any], paths: DriverPaths) -> None:
         super().__init__(name, parse(name, section, Section), paths)
         self._filters = Filters()
+
+    def _settle(self) -> Host:
+        """A runtime class of this driver has a control group of its own: what lies there is its own to sweep."""
+        return prepare(self.name, self._section, self._paths, apart="" if self.name == NAME else self.name)
 
     async def _warm(self) -> None:
         await self._filters.warm()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 
 from podd.cli import output
 from podd.cli.connect import connect
@@ -20,18 +21,24 @@ def run(options: Namespace) -> int:
     if options.output in output.FORMATS:
         output.show(drivers, options.output)
         return 0
-    columns = ["NAME", "DEFAULT", "USABLE", "VERSION"]
-    if options.output == "wide":
-        columns.append("CAN")
-    table = Table((*columns, "NOTES"), wrap=True, colour=_colour)
+    table = Table(("NAME", "DRIVER", "DEFAULT", "USABLE", "VERSION", "NOTES"), wrap=True, colour=_colour)
     for driver in drivers:
-        can = [name for name, has in driver["capabilities"].items() if has]
-        cells = [driver["name"], _yes(driver["is_default"]), _yes(driver["usable"]), driver["version"] or "<none>"]
-        if options.output == "wide":
-            cells.append(",".join(can) or "<none>")
-        table.add(*cells, _notes(driver))
+        version = driver["version"] or "<none>"
+        words = (driver["name"], driver["driver"], _yes(driver["is_default"]), _yes(driver["usable"]), version)
+        table.add(*words, _notes(driver))
     print("\n".join(table.lines()))
+    able = [driver for driver in drivers if driver["capabilities"]]
+    if options.output == "wide" and able:
+        print("\n".join(["", *_matrix(able).lines()]))
     return 0
+
+
+def _matrix(drivers: Sequence[Json]) -> Table:
+    """What each declares: a row for each capability."""
+    table = Table(("CAPABILITY", *(driver["name"].upper() for driver in drivers)), colour=_colour)
+    for name in dict.fromkeys(name for driver in drivers for name in driver["capabilities"]):
+        table.add(name.replace("_", "-"), *(_yes(driver["capabilities"].get(name, False)) for driver in drivers))
+    return table
 
 
 def _notes(driver: Json) -> str:

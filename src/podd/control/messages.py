@@ -251,6 +251,7 @@ class TreeReply(Value):
 
 class Driver(Value):
     name: str
+    driver: str
     is_default: bool
     usable: bool
     reason: str

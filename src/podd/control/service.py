@@ -311,6 +311,7 @@ def _driver(report: DriverReport) -> m.Driver:
     health = report.health
     return m.Driver(
         name=report.name,
+        driver=report.driver,
         is_default=report.is_default,
         usable=health.usable,
         reason=health.reason,

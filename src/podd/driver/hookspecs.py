@@ -33,7 +33,11 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 class DriverPaths(Value):
-    """Where a driver may keep things: absolute directories, made by the daemon, 0700, the driver's to fill."""
+    """Where a driver may keep things: absolute directories, made by the daemon, closed to others, the driver's to fill.
+
+    All drivers share them, but for a runtime class, which has its own: what is kept for one name is never found by
+    another.
+    """
 
     run_dir: str  # lost at reboot, on a tmpfs: sockets, pins
     state_dir: str  # kept: writable layers
@@ -46,6 +50,9 @@ class DriverFactory(Protocol):
     def __call__(self, name: str, section: Mapping[str, Any], paths: DriverPaths) -> Driver:
         """A driver of that name, configured by its section [drivers.NAME].
 
+        Called once for the driver itself and once for each runtime class that is of it, with the name of the class and
+        its section over the driver's: several may live side by side. Called again where a section has changed: the
+        new one serves new pods, while the one before goes on with the sandboxes that it has made.
         Raises Invalid, naming the key: the section is not understood.
         """
         ...

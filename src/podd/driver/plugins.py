@@ -28,6 +28,7 @@ from podd.driver.contract import (
     CanPause,
     CanResize,
     CanStats,
+    Capabilities,
     Driver,
 )
 from podd.driver.hookspecs import GROUP, DriverFactory, DriverPaths
@@ -67,30 +68,31 @@ class Discovered:
     manager: pluggy.PluginManager
     _distributions: Mapping[str, str] = field(default_factory=dict)
 
-    def make(self, name: str, section: Mapping[str, Any], paths: DriverPaths) -> Driver:
+    def make(self, name: str, section: Mapping[str, Any], paths: DriverPaths, *, called: str = "") -> Driver:
         """The driver of that name, made by its factory and found to have the powers that it declares.
 
+        called: the name that it is to have instead, of a runtime class.
         Raises Invalid: no such driver, or the section is wrong (the factory's own words); Internal: the plugin broke.
         """
         offer = self.drivers.get(name)
         if offer is None:
             raise Invalid(f"drivers.{name}: no such driver", remedy=self._instead(), driver=name)
         try:
-            driver = offer.factory(name, section, paths)
+            driver = offer.factory(called or name, section, paths)
+            wrong = _wrong(driver, called or name)
         except PoddError:
             raise
         except Exception as exc:
             raise Internal(
                 f"drivers.{name}: plugin {offer.plugin} ({offer.distribution}) broke: {_told(exc)}", driver=name
             ) from exc
-        missing = missing_powers(driver)
-        if missing:
-            raise Internal(
-                f"drivers.{name}: plugin {offer.plugin} ({offer.distribution}) declares {', '.join(missing)} "
-                "but lacks the methods",
-                driver=name,
-            )
+        if wrong:
+            raise Internal(f"drivers.{name}: plugin {offer.plugin} ({offer.distribution}) {wrong}", driver=name)
         return driver
+
+    def left_out(self) -> dict[str, str]:
+        """Why, by the names of plugins, as of now."""
+        return {one.plugin: one.reason for one in self.broken}
 
     def admit(self, pod: Pod) -> Pod:
         """The pod as the plugins let it pass. Raises what a plugin refused it with; Internal where one broke."""
@@ -171,6 +173,17 @@ def missing_powers(driver: Driver) -> list[str]:
     return [
         name for name, power in powers.items() if getattr(driver.capabilities, name) and not isinstance(driver, power)
     ]
+
+
+def _wrong(driver: Driver, name: str) -> str:
+    """What a factory has made is a stranger's; "" where it will do."""
+    if not isinstance(driver.capabilities, Capabilities):
+        return f"declares {type(driver.capabilities).__name__}, not Capabilities"
+    if missing := missing_powers(driver):
+        return f"declares {', '.join(missing)} but lacks the methods"
+    if driver.name != name:
+        return f"calls its driver {driver.name}, and not {name} as it was told"
+    return ""
 
 
 def _load(

@@ -20,6 +20,7 @@ from podd.core import difference
 from podd.core import events as ev
 from podd.core import state as st
 from podd.core.difference import Change
+from podd.driver.contract import Driver
 from podd.engine import applying, live
 from podd.engine.actor import Actor, record
 from podd.engine.aside import Aside
@@ -120,12 +121,12 @@ class Convergence:
             await self._wait([one.target for one in done if one.target is not None], timeout_s, progress)
         return [*map(applying.of_object, objects), *map(_result, done)]
 
-    def acceptable(self, pod: Pod) -> Pod:
+    def acceptable(self, pod: Pod, driver: Driver) -> Pod:
         """As it would be accepted. Raises Invalid, Unsupported, or what a plugin refuses it with."""
         text = live.text_of(pod)
         (checked,) = self._check(text, f"pod {pod.metadata.name}", pod.metadata.namespace, strict=True).pods
         admitted = self._admitted(checked)
-        self._drivers.for_new(admitted)
+        self._drivers.check(admitted, driver)
         return admitted
 
     async def checked(

@@ -21,8 +21,7 @@ from podd import volumes
 from podd.core import events as ev
 from podd.core import plan, status
 from podd.core import state as st
-from podd.driver.contract import Driver
-from podd.engine import applying, drivers, live, podvolumes, recovery, select, static, successor
+from podd.engine import applying, live, podvolumes, recovery, select, static, successor
 from podd.engine.actor import Actor
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
@@ -57,10 +56,13 @@ log = structlog.get_logger()
 CHECKPOINT_S = 5
 
 
+async def _nothing_to_reload() -> ReloadReport:
+    return ReloadReport()
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the engine must know from the configuration."""
 
-    default_driver: str
     config_file: str
     run_dir: str
     state_dir: str
@@ -78,19 +80,18 @@ class Engine(Inside):
         host: plan.Host,
         store: Store,
         clock: Clock,
-        drivers: Mapping[str, Driver],
-        broken: Mapping[str, str],
+        drivers: Drivers,
         check: Check,
         admit: Callable[[Pod], Pod],
         observe: Callable[[Mapping[str, Any]], None] = lambda _event: None,
-        reload: Callable[[], ReloadReport] = ReloadReport,
+        reload: Callable[[], Awaitable[ReloadReport]] = _nothing_to_reload,
         problems: Sequence[str] = (),
         cgroups: str = "",
         addresses: Callable[[], Sequence[str]] = tuple,
         failpoint: Callable[[str], None] = lambda _point: None,
         listen: Listen = static.listen,
     ) -> None:
-        """broken: why a driver by that name cannot be had. admit: the plugins' word on a pod.
+        """admit: the plugins' word on a pod.
 
         problems: what podd copes with since before the engine. addresses: the host's, the main one first.
         """
@@ -98,13 +99,12 @@ class Engine(Inside):
         self._settings = settings
         self._store = store
         self._drivers = drivers
-        self._broken = broken
         self._reload = reload
         self._problems = list(problems)
         self._cgroups = cgroups
         self._started_ns = clock.now_ns()
         self._memory = Memory(store, observe)
-        self._aside = Aside(store, drivers.values(), settings.state_dir)
+        self._aside = Aside(store, drivers, settings.state_dir)
         self._objects = Objects(store, clock, self._object_changed)
         self._volumes = PodVolumes(host, self._objects, addresses, self._memory.tell)
         self._convergence = Convergence(
@@ -113,7 +113,7 @@ class Engine(Inside):
             objects=self._objects,
             aside=self._aside,
             clock=clock,
-            drivers=Drivers(drivers, broken, settings.default_driver),
+            drivers=drivers,
             check=check,
             admit=admit,
             accept=self._accept,
@@ -266,13 +266,17 @@ class Engine(Inside):
     ) -> PodView:
         actor = self._settled(name, namespace)
         self._static.refuse_to_change(actor.state)
-        return view(await live.resize(actor, container, limits, requests, self._convergence.acceptable))
+        return view(await live.resize(actor, container, limits, requests, self._check_for(actor)))
 
     async def debug(self, name: str, namespace: str | None, added: Container, *, target: str | None) -> Added:
         actor = self._registry.find(name, namespace)
         named = added if added.name else replace(added, name=f"debugger-{uuid.uuid4().hex[:5]}")
-        last = await live.debug(actor, named, target, self._convergence.acceptable)
+        last = await live.debug(actor, named, target, self._check_for(actor))
         return Added(container=named.name, view=view(last))
+
+    def _check_for(self, actor: Actor) -> Callable[[Pod], Pod]:
+        """What changes of a pod must be acceptable to the driver that runs it."""
+        return lambda pod: self._convergence.acceptable(pod, actor.driver)
 
     # ---- what pods take values and files from
 
@@ -299,7 +303,7 @@ class Engine(Inside):
         return self._memory.read(wanted, after_ns=after_ns, follow=follow)
 
     async def drivers(self) -> Sequence[DriverReport]:
-        return await drivers.reports(self._drivers, self._broken, self._settings.default_driver)
+        return await self._drivers.reports()
 
     async def info(self) -> Info:
         return Info(
@@ -308,7 +312,7 @@ class Engine(Inside):
             started_at=rfc3339(self._started_ns),
             kernel=platform.release(),
             cgroups=self._cgroups,  # type: ignore[arg-type]
-            default_driver=self._settings.default_driver,
+            default_driver=self._drivers.choice.default,
             config_file=self._settings.config_file,
             run_dir=self._settings.run_dir,
             state_dir=self._settings.state_dir,
@@ -324,14 +328,14 @@ class Engine(Inside):
 
     async def reload(self) -> ReloadReport:
         self._static.look()
-        return self._reload()
+        return await self._reload()
 
     # ---- accepting
 
     def _accept(self, new: st.PodState) -> Actor:
         """Its record is stored: from here on it exists."""
         meta = new.pod.metadata
-        actor = Actor(new, self._drivers[new.driver], self._around)
+        actor = Actor(new, self._drivers.that_made(new), self._around)
         self._registry.add(actor)
         log.info("pod.accepted", pod=meta.name, namespace=meta.namespace, uid=new.uid, driver=new.driver)
         assert self._tasks is not None
@@ -386,8 +390,7 @@ class Engine(Inside):
             self._problems.append("what runs of pods whose records are lost with the damaged store was left alone")
         assert self._tasks is not None
         for state in sorted(states, key=lambda state: state.replaces is not None):
-            driver = recovery.driver_of(state, self._drivers, self._broken)
-            actor = Actor(state, driver, self._around)
+            actor = Actor(state, self._drivers.that_made(state), self._around)
             self._registry.add(actor)
             self._tasks.start_soon(actor.run, ev.Resumed())
             if podvolumes.writes(state.pod):  # a change may have been stored, and podd killed before it was written
@@ -399,7 +402,7 @@ class Engine(Inside):
         """Remove what belongs to no pod. A pod whose record is damaged runs on, and a person decides."""
         aside = self._aside.uids
         known = {s.sandbox.id for s in states if s.sandbox is not None}
-        self._problems += await recovery.sweep(self._drivers.values(), known, lambda found: found.pod_uid in aside)
+        self._problems += await recovery.sweep(self._drivers, known, lambda found: found.pod_uid in aside)
         uids = aside | {s.uid for s in states}
         stuck = await anyio.to_thread.run_sync(volumes.sweep, self._settings.state_dir, uids)
         self._problems += [f"volumes that belong to no pod: {exc}" for exc in stuck]

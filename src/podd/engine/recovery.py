@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002  a stand-in for a driver takes what the contract says
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
@@ -154,15 +154,6 @@ class Absent:
 
     async def destroy_container(self, sandbox: Handle, container_id: ContainerId) -> None:
         self._away()
-
-
-def driver_of(state: PodState, drivers: Mapping[str, Driver], broken: Mapping[str, str]) -> Driver:
-    """The driver that made it: a running pod keeps it whatever the configuration says today."""
-    found = drivers.get(state.driver)
-    if found is not None:
-        return found
-    reason = broken.get(state.driver, "is not installed")
-    return Absent(state.driver, reason, "install it again, or delete the pod once it is back")
 
 
 def no_health(reason: str) -> Health:

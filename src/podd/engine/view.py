@@ -123,9 +123,13 @@ class PodCgroups(Value):
 
 
 class DriverReport(Value):
-    """A driver that was found; capabilities None: its plugin could not be loaded, and health says why."""
+    """A driver or runtime class; capabilities None: it cannot be had, and health says why.
+
+    driver: the one that a runtime class is of; a driver's own name.
+    """
 
     name: str
+    driver: str
     is_default: bool
     health: Health
     capabilities: Capabilities | None
