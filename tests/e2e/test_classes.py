@@ -11,8 +11,13 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
-def the_places_of_a_class_stay(podd: Podd) -> None:
-    podd.kept += (r"^file: .*/(run|state)/classes/(small/){0,2}((pods|containers)/)?$",)
+def what_a_class_keeps(podd: Podd) -> None:
+    """Its places, which are empty, and the process from which its shims are forked, with a socket to it."""
+    podd.kept += (
+        r"^file: .*/(run|state)/(classes/)?(\w+/){0,2}((pods|containers)/)?$",
+        r"^cgroup: .*/(small|runc)$",
+        r"^descriptor: \d+ more of socket unix",
+    )
 
 
 def configure(podd: Podd, *, default: str = "setns", setns: str = "", more: str = "") -> None:

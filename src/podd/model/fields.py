@@ -91,7 +91,7 @@ _POD_SPEC = {
     "securityContext": _honoured(),
     "resources": _honoured("limits of the pod's own cgroup"),
     "os": _honoured("linux"),
-    "runtimeClassName": _honoured("the name of a driver"),
+    "runtimeClassName": _honoured("the name of a driver, or of a runtime class of podd.toml"),
     "initContainers": _honoured("those with restartPolicy Always are sidecars"),
     "activeDeadlineSeconds": _honoured(),
     "ephemeralContainers": _refused("they are added to a pod that runs", remedy="podd-cli debug adds one"),
@@ -449,7 +449,7 @@ KINDS: dict[str, str] = {
         f"remove it: {_NO_ACCOUNTS}",
     ),
     "Namespace": "remove it: a namespace is there as soon as a pod names it",
-    "RuntimeClass": "drivers are configured in podd.toml; a pod names one by runtimeClassName",
+    "RuntimeClass": "runtime classes stand in podd.toml; a pod names one by runtimeClassName",
     "PriorityClass": f"remove it: {_NO_CLUSTER}",
     "PodDisruptionBudget": "remove it: podd evicts nothing",
     **dict.fromkeys(
