@@ -115,7 +115,7 @@ class World:
         """All is done, init containers end with 0, and probes that others wait for succeed, until nothing moves."""
         while True:
             self.settle()
-            kinds = look.kinds(self.state)
+            kinds = {name: member.kind for name, member in self.state.members.items()}
             ending = [id for id, name in self.live.items() if kinds[name] == "init"]
             waiting = [
                 (action.id, probe)
@@ -212,7 +212,7 @@ class World:
 
     def check_order(self, name: str) -> None:
         """Nobody runs before those that must run before it."""
-        kinds = look.kinds(self.state)
+        kinds = {name: member.kind for name, member in self.state.members.items()}
         for before, kind in kinds.items():
             if before == name or kind not in ("init", "sidecar"):
                 break

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from podd.core import container, health, reconcile, sandbox
 from podd.core import events as ev
 from podd.core.change import Steps, updated, warn, with_instance
-from podd.core.look import comes_back, is_due, kinds, of_kind
+from podd.core.look import comes_back, is_due, of_kind
 from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
 from podd.core.state import FailedStart, Member, PodState
 from podd.driver.contract import ContainerStarted, Exit
@@ -161,7 +161,7 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             # The host's clock may have been set back since; an end in the future would hold up the next start.
             known = replace(exit, finished_at_ns=min(exit.finished_at_ns or now_ns, now_ns))
             after = with_instance(state, name, instance=container.exited(instance, known))
-            if kinds(state)[name] == "init" and known.code == 0:
+            if state.members[name].kind == "init" and known.code == 0:
                 after = updated(after, name, passed=True)
             return after, _backing_off(after, name, now_ns)
         case ev.ContainerDestroyed(failure=None) if isinstance(instance, container.Removing):
@@ -209,7 +209,7 @@ def _absorb_release(
     if failure is not None:
         return _not_released(state, names, failure, now_ns)
     told: list[ev.Action] = []
-    together = not state.released and any(kinds(state)[name] == "regular" for name in names)
+    together = not state.released and any(state.members[name].kind == "regular" for name in names)
     for one in started:
         name = _owner(state, one.id)
         if name is None:

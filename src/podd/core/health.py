@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from podd.core import container
 from podd.core import events as ev
 from podd.core.change import Steps, stop_one, updated, warn, with_instance
-from podd.core.look import has_hook, kinds, probes_of
+from podd.core.look import has_hook, probes_of
 from podd.core.state import PodState
 from podd.driver.contract import ContainerStarted
 
@@ -82,6 +82,6 @@ def _end(
 
 def _noted(state: PodState, name: str) -> PodState:
     """Those that wait for it to be started need wait no longer."""
-    if kinds(state)[name] == "init" or not container.is_started(state.members[name].instance):
+    if state.members[name].kind == "init" or not container.is_started(state.members[name].instance):
         return state
     return updated(state, name, passed=True)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from podd.core import container, sandbox
 from podd.core.restart import SECOND, wants_restart
-from podd.core.state import Member, PodState
+from podd.core.state import ContainerKind, Member, PodState
 from podd.driver.contract import Exit
 from podd.model import signals
 from podd.model.pod import Container, Probe, RestartPolicy
 
 SIGTERM = 15
-
-ContainerKind = Literal["init", "sidecar", "regular", "ephemeral"]
-
 
 # ---- of one container ------------------------------------------------------------------------------------------------
 
@@ -28,22 +24,14 @@ def spec_of(state: PodState, name: str) -> Container:
     return next(c for c in (*spec.init_containers, *spec.containers) if c.name == name)
 
 
-def kinds(state: PodState) -> dict[str, ContainerKind]:
-    """Of every container of the pod, in the order of its manifest."""
-    found: dict[str, ContainerKind] = {
-        c.name: "sidecar" if c.restart_policy == "Always" else "init" for c in state.pod.spec.init_containers
-    }
-    found |= dict.fromkeys((c.name for c in state.pod.spec.containers), "regular")
-    return found | dict.fromkeys(state.ephemeral, "ephemeral")
-
-
 def of_kind(state: PodState, *wanted: ContainerKind) -> list[str]:
-    return [name for name, kind in kinds(state).items() if kind in wanted]
+    """Names, in the order of the manifest."""
+    return [name for name, member in state.members.items() if member.kind in wanted]
 
 
 def policy_of(state: PodState, name: str) -> RestartPolicy:
     """An init container that has ended well has done what it is for; an ephemeral one is there once."""
-    kind = kinds(state)[name]
+    kind = state.members[name].kind
     own = spec_of(state, name).restart_policy or state.pod.spec.restart_policy
     if kind == "ephemeral":
         return "Never"
@@ -123,13 +111,11 @@ def at_work(state: PodState) -> list[str]:
     if state.released:
         return of_kind(state, "sidecar", "regular", "ephemeral")
     found = []
-    for name, kind in kinds(state).items():
-        if kind not in ("init", "sidecar"):
-            break
-        passed = state.members[name].passed
-        if kind == "sidecar" or not passed:
+    for name in of_kind(state, "init", "sidecar"):
+        member = state.members[name]
+        if member.kind == "sidecar" or not member.passed:
             found.append(name)
-        if not passed:
+        if not member.passed:
             break
     return found
 

@@ -107,7 +107,7 @@ def _ask_debug(state: PodState, added: Container, target: str) -> PodState:
     return replace(
         state,
         ephemeral={**state.ephemeral, added.name: Ephemeral(container=added, target=target)},
-        members={**state.members, added.name: Member()},
+        members={**state.members, added.name: Member(kind="ephemeral")},
     )
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from podd.core import container, health, sandbox
 from podd.core import events as ev
-from podd.core.look import kinds, stop_signal
+from podd.core.look import stop_signal
 from podd.core.restart import MAX_DELAY_S, SECOND
 from podd.core.state import Member, PodState
 from podd.model.ids import ContainerId
@@ -83,7 +83,7 @@ def resume_members(state: PodState, now_ns: int, *, frozen: bool) -> list[ev.Act
     for name, member in state.members.items():
         actions += _resume(state, name, now_ns)
         if isinstance(member.instance, container.Starting):
-            starting[kinds(state)[name] == "regular"].append(member.instance.id)
+            starting[member.kind == "regular"].append(member.instance.id)
     return actions + [ev.StartContainers(ids=tuple(ids)) for ids in starting.values() if ids]
 
 

@@ -15,6 +15,9 @@ from podd.model.value import Value
 RECORD_VERSION = 1
 
 
+ContainerKind = Literal["init", "sidecar", "regular", "ephemeral"]
+
+
 class Goal(Value):
     """What the pod is meant to become. For all but "run", the members end first.
 
@@ -44,11 +47,13 @@ class Ended(Value):
 class Member(Value):
     """One container of the pod over all its instances.
 
+    kind: what it is in the manifest; a sidecar is an init container that is always restarted.
     attempts: instances begun so far, so that each gets an id of its own. restarts, last: of instances that were made.
     begun: instances of this sandbox. passed: in this sandbox it has got as far as others wait for: an init container
     has ended well, any other has started.
     """
 
+    kind: ContainerKind = "regular"
     instance: container.Instance | None = None
     attempts: int = 0
     restarts: int = 0
@@ -131,5 +136,12 @@ def new(uid: PodUid, pod: Pod, driver: str, now_ns: int, replaces: PodUid | None
         created_at_ns=now_ns,
         source=source,
         replaces=replaces,
-        members={c.name: Member() for c in (*pod.spec.init_containers, *pod.spec.containers)},
+        members={
+            **{c.name: Member(kind=_init_kind(c)) for c in pod.spec.init_containers},
+            **{c.name: Member() for c in pod.spec.containers},
+        },
     )
+
+
+def _init_kind(container: Container) -> ContainerKind:
+    return "sidecar" if container.restart_policy == "Always" else "init"

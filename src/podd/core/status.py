@@ -18,7 +18,6 @@ from podd.core.look import (
     is_done_well,
     is_finished,
     is_initialized,
-    kinds,
     live,
     of_kind,
     spec_of,
@@ -222,7 +221,7 @@ def _in_force(state: PodState, name: str) -> ResourceRequirements:
 
 def _is_ready(state: PodState, name: str) -> bool:
     """An init container that has done its work counts as ready, as for the kubelet."""
-    if kinds(state)[name] == "init":
+    if state.members[name].kind == "init":
         return is_done_well(state, name)
     return container.is_ready(state.members[name].instance) and _can_be_ready(state)
 
@@ -238,7 +237,7 @@ def _state(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.Cont
     failed = state.failed_start
     if failed is not None and failed.culprit == name:
         return _waits(failed.reason, f"{failed.failure.message}; {failed.failure.remedy}".rstrip("; "))
-    if state.sandbox is not None and not is_initialized(state) and kinds(state)[name] != "ephemeral":
+    if state.sandbox is not None and not is_initialized(state) and state.members[name].kind != "ephemeral":
         return _waits("PodInitializing")
     holding = order.waits_for(state, name) if isinstance(i, container.Created) else []
     return _waits("WaitingForDependency", ", ".join(holding)) if holding else _waits("ContainerCreating")
