@@ -192,14 +192,15 @@ def amended(world: World, cpu: str, **labels: str) -> ev.AmendAsked:
     spec, meta = world.state.pod.spec, world.state.pod.metadata
     first = replace(spec.containers[0], resources=ResourceRequirements(limits={"cpu": cpu}))
     spec = replace(spec, containers=(first, *spec.containers[1:]))
-    return ev.AmendAsked(pod=replace(world.state.pod, metadata=replace(meta, labels=labels), spec=spec))
+    pod = world.state.pod
+    return ev.AmendAsked(pod=replace(pod, metadata=replace(meta, labels=labels), spec=spec), of=pod)
 
 
 def test_labels_change_without_anybody_noticing() -> None:
     world = World.of("a")
     world.settle()
     meta = replace(world.state.pod.metadata, labels={"tier": "web"})
-    world.feed(ev.AmendAsked(pod=replace(world.state.pod, metadata=meta)))
+    world.feed(ev.AmendAsked(pod=replace(world.state.pod, metadata=meta), of=world.state.pod))
     assert (world.pending, world.state.generation) == ([], 1)
     assert world.state.pod.metadata.labels == {"tier": "web"}
 
@@ -256,7 +257,7 @@ def test_other_changes_and_changes_on_the_way_are_refused() -> None:
     world.settle()
     other = replace(world.state.pod.spec, hostname="elsewhere")
     with pytest.raises(Conflict, match="cannot be made"):
-        world.feed(ev.AmendAsked(pod=replace(world.state.pod, spec=other)))
+        world.feed(ev.AmendAsked(pod=replace(world.state.pod, spec=other), of=world.state.pod))
 
 
 def conditions(world: World) -> dict[str, str]:

@@ -123,7 +123,7 @@ class Walk(RuleBasedStateMachine):
         spec = replace(pod.spec, containers=(changed, *pod.spec.containers[1:]))
         meta = replace(pod.metadata, labels={"l": label})
         with contextlib.suppress(Conflict):
-            self.world.feed(ev.AmendAsked(pod=replace(pod, metadata=meta, spec=spec)))
+            self.world.feed(ev.AmendAsked(pod=replace(pod, metadata=meta, spec=spec), of=pod))
 
     @precondition(lambda self: not self.world.forgotten and "debug" not in self.world.state.members)
     @rule()

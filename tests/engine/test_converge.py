@@ -145,6 +145,19 @@ async def test_labels_are_set_without_a_manifest(tmp_path: Path, host: FakeHost)
         assert released(host) == ["a", "b", "c"]
 
 
+async def test_two_who_change_a_pod_at_one_moment_undo_nothing_of_each_other(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, LABELLED)
+
+        async def label(key: str) -> None:
+            await one.amend("web", None, labels={key: "x"}, annotations={}, overwrite=False)
+
+        async with anyio.create_task_group() as tasks:
+            for key in ("a", "b", "c"):
+                tasks.start_soon(label, key)
+        assert (await one.get("web", None)).pod.metadata.labels == {"app": "web", "a": "x", "b": "x", "c": "x"}
+
+
 async def test_who_watches_a_label_sees_pods_come_and_go_with_it(tmp_path: Path, host: FakeHost) -> None:
     async with engine(tmp_path, host) as one:
         await apply(one, POD.replace("name: web", "name: other"))

@@ -12,12 +12,14 @@ from podd.core.change import Steps, stop_one
 from podd.core.look import spec_of
 from podd.core.state import PodState
 from podd.errors import Conflict
-from podd.model.pod import Container, Pod, PodSpec, ResourceRequirements
+from podd.model.pod import Container, PodSpec, ResourceRequirements
 
 
-def amend(state: PodState, new: Pod, now_ns: int) -> Steps:
+def amend(state: PodState, asked: ev.AmendAsked, now_ns: int) -> Steps:
     """Names and what was set by podd stay; limits are changed where the containers run. Raises Conflict."""
-    name = f"pod {state.pod.metadata.namespace}/{state.pod.metadata.name}"
+    name, new = f"pod {state.pod.metadata.namespace}/{state.pod.metadata.name}", asked.pod
+    if asked.of != state.pod:  # else what somebody else has just changed would be undone
+        raise Conflict(f"{name}: was changed meanwhile", remedy="ask again")
     spec = _with_resources_of(state.pod.spec, new.spec)
     if spec is None or spec != new.spec:
         raise Conflict(f"{name}: the change cannot be made while it is there", remedy="apply makes it anew")

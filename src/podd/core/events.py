@@ -66,10 +66,12 @@ class ResumeAsked(Request):
 class AmendAsked(Request):
     """The pod's manifest has changed in what a running pod can take: its metadata, and what its members may use.
 
-    Raises Conflict where more than that differs.
+    of: the pod from which the change was worked out. Raises Conflict where it is another by now, or more than that
+    differs.
     """
 
     pod: Pod
+    of: Pod
 
 
 class DebugAsked(Request):

@@ -54,8 +54,8 @@ def ask(state: PodState, request: ev.Event, now_ns: int) -> Steps:
             return _ask_pause(state)
         case ev.ResumeAsked():
             return _ask_resume(state)
-        case ev.AmendAsked(pod=pod):
-            return amend(state, pod, now_ns)
+        case ev.AmendAsked():
+            return amend(state, request, now_ns)
         case ev.DebugAsked(container=added, target=target):
             return _ask_debug(state, added, target), []
         case _:

@@ -24,8 +24,9 @@ from podd.driver.contract import Driver
 from podd.engine.calls import Calls
 from podd.engine.doing import Doing
 from podd.engine.surroundings import Surroundings
-from podd.errors import BY_KIND, Internal, NotFound, PoddError, Unavailable
+from podd.errors import BY_KIND, Conflict, Internal, NotFound, PoddError, Unavailable
 from podd.model.ids import ContainerId
+from podd.model.pod import Pod
 
 T = TypeVar("T")
 
@@ -98,6 +99,19 @@ class Actor:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             raise self._not_found() from None
         return await reply.get()
+
+    async def amend(self, change: Callable[[Pod], Pod]) -> PodState:
+        """Have the pod changed, or, where somebody else has changed it meanwhile, what has become of it.
+
+        Raises as `change` and `ask`.
+        """
+        while True:
+            pod = self.state.pod
+            try:
+                return await self.ask(ev.AmendAsked(pod=change(pod), of=pod))
+            except Conflict:
+                if self.state.pod is pod:
+                    raise
 
     async def report(self, report: ev.Report) -> None:
         """Of a pod that is gone nobody takes it, and nothing is lost."""

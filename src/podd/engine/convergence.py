@@ -17,7 +17,6 @@ import anyio.to_thread
 from msgspec.structs import replace
 
 from podd.core import difference
-from podd.core import events as ev
 from podd.core import state as st
 from podd.core.difference import Change
 from podd.driver.contract import Driver
@@ -212,9 +211,8 @@ class Convergence:
     async def _amended(self, judged: Judged) -> Judged:
         if judged.target is None or judged.action not in ("amended", "resized"):
             return judged
-        amended = difference.amended(judged.target.state.pod, judged.pod)
         try:
-            await judged.target.ask(ev.AmendAsked(pod=amended))
+            await judged.target.amend(lambda there: difference.amended(there, judged.pod))
         except PoddError as refusal:
             return but(judged, action="refused", refused=refusal, target=None)
         return judged

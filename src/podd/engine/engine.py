@@ -197,9 +197,11 @@ class Engine(Inside):
     ) -> PodView:
         actor = self._settled(name, namespace)
         self._static.refuse_to_change(actor.state)
-        pod = actor.state.pod
-        meta = relabelled(pod.metadata, labels, annotations, overwrite=overwrite)
-        return view(await actor.ask(ev.AmendAsked(pod=replace(pod, metadata=meta))))
+
+        def change(pod: Pod) -> Pod:
+            return replace(pod, metadata=relabelled(pod.metadata, labels, annotations, overwrite=overwrite))
+
+        return view(await actor.amend(change))
 
     async def delete(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
         if aside := self._set_aside(name, namespace):

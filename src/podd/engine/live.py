@@ -28,20 +28,26 @@ async def resize(
 ) -> PodState:
     """Change some amounts of one container; wait until they are in force. Raises Conflict: they cannot be now."""
     member = member_name(actor, name)
-    old = actor.state.pod
-    new = _checked(_with_amounts(old, member, limits, requests), check)
-    can_resize = actor.driver.capabilities.resize or actor.state.sandbox is None
+
+    def change(old: Pod) -> Pod:
+        new = _checked(_with_amounts(old, member, limits, requests), check)
+        _refuse_other_pod(old, new, can_resize=actor.driver.capabilities.resize or actor.state.sandbox is None)
+        return new
+
+    asked = await actor.amend(change)
+    last = await actor.until(lambda s: _is_over(s, asked.generation))
+    if last.resized < asked.generation and last.not_resized is not None:
+        raise as_error(last.not_resized)
+    return last
+
+
+def _refuse_other_pod(old: Pod, new: Pod, *, can_resize: bool) -> None:
     for change in difference.differences(old, new, can_resize=can_resize):
         if change.means == "recreate":
             raise Conflict(
                 f"{change.path}: cannot change while the pod is there: {change.note or 'it needs another pod'}",
                 remedy="change the manifest and apply it: that makes the pod anew",
             )
-    asked = await actor.ask(ev.AmendAsked(pod=new))
-    last = await actor.until(lambda s: _is_over(s, asked.generation))
-    if last.resized < asked.generation and last.not_resized is not None:
-        raise as_error(last.not_resized)
-    return last
 
 
 def _is_over(state: PodState, generation: int) -> bool:
