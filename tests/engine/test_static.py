@@ -16,9 +16,11 @@ from structlog.testing import capture_logs
 
 from podd.engine.engine import Engine
 from podd.engine.static import RESCAN_S, RETRY_S, SETTLE_S, listen
+from podd.engine.store import Store
 from podd.engine.view import PodView
-from podd.errors import Conflict
+from podd.errors import Conflict, Unavailable
 from podd.model.document import MAX_BYTES
+from podd.model.pod import Pod
 from podd.testing.fake import FakeHost
 
 pytestmark = pytest.mark.anyio
@@ -270,6 +272,37 @@ async def test_what_is_wrong_costs_itself_alone(folder: Path) -> None:
         assert sorted(found) == sorted(["web", *WRONG])
         for name, (_, said) in WRONG.items():
             assert said in found[name].status.message
+
+
+async def test_a_store_that_is_full_keeps_pods_whose_file_is_gone_for_a_while(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise Unavailable("store: save: the disk is full")
+
+    (folder / "web.yaml").write_text(pod("web"))
+    async with podd(folder) as one:
+        (folder / "web.yaml").unlink()
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "save", full)
+            await anyio.sleep(LOOKED_S)
+            assert await names(one) == ["web"]
+        await until_names(one)
+
+
+async def test_a_bug_costs_the_file_in_which_it_shows_alone(folder: Path) -> None:
+    def admit(asked: Pod) -> Pod:
+        if asked.metadata.name == "a":
+            raise ZeroDivisionError
+        return asked
+
+    for name in ("a", "b"):
+        (folder / f"{name}.yaml").write_text(pod(name))
+    async with engine(folder.parent, FakeHost(), pods_dir=str(folder), admit=admit) as one:
+        await anyio.sleep(LOOKED_S)
+        found = await shown(one)
+        assert sorted(found) == ["a.yaml", "b"]
+        assert "unexpected ZeroDivisionError" in found["a.yaml"].status.message
 
 
 async def test_what_a_pod_needs_may_come_later(folder: Path) -> None:

@@ -150,10 +150,10 @@ class StaticPods:
             known = self._files.get(path)
             if known is None or known.again or known.stamp != now[path]:
                 self._files[path] = await self._take(path, now[path], known)
-        await self._retire(now.keys())
+        retired = await self._retire(now.keys())
         if len(at_rest) < len(now):
             return SETTLE_S
-        return RETRY_S if any(file.again for file in self._files.values()) else RESCAN_S
+        return RESCAN_S if retired and not any(file.again for file in self._files.values()) else RETRY_S
 
     def _stamps(self) -> dict[str, _Stamp] | None:
         """Of every manifest of the folder; None: the folder is away."""
@@ -190,6 +190,9 @@ class StaticPods:
             self._log(path, results)
         except (PoddError, OSError) as exc:
             problem, again = str(exc), not isinstance(exc, Invalid)
+        except Exception as exc:  # a bug, of podd or of a plugin: it costs this file alone
+            log.exception("static_pod.broke", file=path)
+            problem = f"{path}: unexpected {type(exc).__name__}; podd's log tells more"
         if problem and (known is None or known.problem != problem):
             self._tell(path, problem)
         return _File(stamp, names, problem, again)
@@ -215,15 +218,23 @@ class StaticPods:
                 namespace, name = min(both)
                 raise Conflict(f"{path}: pod {namespace}/{name} is in {other} as well", remedy="remove it from one")
 
-    async def _retire(self, present: Collection[str]) -> None:
-        """A file that is wrong, or was not read yet, may still mean the pods that came from it."""
+    async def _retire(self, present: Collection[str]) -> bool:
+        """A file that is wrong, or was not read yet, may still mean the pods that came from it. False: try again."""
+        all_ordered = True
         for actor in list(self._static()):
             meta, source = actor.state.pod.metadata, actor.state.source
             file = self._files.get(source)
             is_unwanted = file is not None and not file.problem and (meta.namespace, meta.name) not in file.names
             if (source not in present or is_unwanted) and actor.state.goal.want != "delete":
-                log.info("static_pod.retired", file=source, pod=meta.name, namespace=meta.namespace)
-                await self._delete(actor)
+                try:
+                    await self._delete(actor)
+                except PoddError as exc:
+                    told = {"pod": meta.name, "error": exc.message, "remedy": exc.remedy}
+                    log.error("static_pod.not_retired", file=source, **told)
+                    all_ordered = False
+                else:
+                    log.info("static_pod.retired", file=source, pod=meta.name, namespace=meta.namespace)
+        return all_ordered
 
     def _static(self) -> Iterator[Actor]:
         return (actor for actor in self._registry if actor.state.source)
