@@ -7,8 +7,7 @@ no problem.
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as but
 from typing import Literal
@@ -58,14 +57,14 @@ class Objects:
         self._store = store
         self._clock = clock
         self._changed = changed
-        self._of: dict[tuple[Kind, str], dict[str, Object]] = defaultdict(dict)  # by kind and namespace, by name
+        self._of: dict[tuple[Kind, str], dict[str, Object]] = {}  # by kind and namespace, by name
         self._damaged: set[tuple[str, str, str]] = set()
 
     def load(self) -> None:
         """What the store has. What cannot be read is left there, and is a problem."""
         found, damaged = self._store.load_objects(_decode)
         for one in found:
-            self._of[one.kind, one.metadata.namespace][one.metadata.name] = one
+            self._put(one)
         self._damaged = set(damaged)
         for kind, namespace, name in damaged:
             log.error("object.damaged", kind=kind, namespace=namespace, name=name, remedy="apply it again")
@@ -76,16 +75,22 @@ class Objects:
             for kind, namespace, name in sorted(self._damaged)
         ]
 
+    def _put(self, one: Object) -> None:
+        self._of.setdefault((one.kind, one.metadata.namespace), {})[one.metadata.name] = one
+
     # ---- what there is
 
+    def _named(self, kind: Kind, namespace: str) -> Mapping[str, Object]:
+        return self._of.get((kind, namespace), {})
+
     def find(self, kind: Kind, namespace: str, name: str) -> Object | None:
-        return self._of[kind, namespace].get(name)
+        return self._named(kind, namespace).get(name)
 
     def config_maps(self, namespace: str) -> dict[str, ConfigMap]:
-        return {name: one for name, one in self._of["ConfigMap", namespace].items() if isinstance(one, ConfigMap)}
+        return {name: one for name, one in self._named("ConfigMap", namespace).items() if isinstance(one, ConfigMap)}
 
     def secrets(self, namespace: str) -> dict[str, Secret]:
-        return {name: one for name, one in self._of["Secret", namespace].items() if isinstance(one, Secret)}
+        return {name: one for name, one in self._named("Secret", namespace).items() if isinstance(one, Secret)}
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object:
         """Raises NotFound."""
@@ -150,7 +155,7 @@ class Objects:
         self._store.save_objects((*_place(one), msgspec.json.encode(written(one))) for one in new)
         for one in new:
             place = _place(one)
-            self._of[place[:2]][one.metadata.name] = one
+            self._put(one)
             self._damaged.discard(place)
             log.info("object.kept", kind=place[0], namespace=place[1], name=place[2])
             self._changed(*place)
@@ -176,7 +181,7 @@ class Objects:
             self.get(*place)
         self._store.delete_object(*place)
         self._damaged.discard(place)
-        self._of[kind, namespace].pop(name, None)
+        self._of.get((kind, namespace), {}).pop(name, None)
         log.info("object.deleted", kind=kind, namespace=namespace, name=name)
         self._changed(*place)
 
