@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import structlog
 from harness import engine, ignore
 
+from podd.core.state import PodState
 from podd.engine.engine import Engine
+from podd.engine.podvolumes import PodVolumes
 from podd.engine.store import Store
 from podd.engine.view import ApplyResult
 from podd.errors import Conflict, Invalid, NotFound
@@ -288,6 +291,30 @@ async def test_a_member_that_restarts_waits_for_what_is_gone(tmp_path: Path, hos
 
 
 # ---- brought into running pods ---------------------------------------------------------------------------------------
+
+
+async def test_a_change_while_volumes_are_made_is_not_lost(
+    tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, changed, prepare = anyio.Event(), anyio.Event(), PodVolumes.prepare
+
+    async def held(volumes: PodVolumes, state: PodState) -> None:
+        await prepare(volumes, state)
+        made.set()
+        await changed.wait()
+
+    monkeypatch.setattr(PodVolumes, "prepare", held)
+    async with engine(tmp_path, host) as one, anyio.create_task_group() as tasks:
+        tasks.start_soon(apply, one, config_map(), pod({"configMap": {"name": "m"}}))
+        await made.wait()
+        await apply(one, config_map(data={"k": "2"}))
+        await anyio.wait_all_tasks_blocked()
+        changed.set()
+        uid = (await one.get("web", None)).pod.metadata.uid
+        with anyio.fail_after(10):
+            while files(tmp_path, uid) != {"k": "2"}:
+                await anyio.lowlevel.checkpoint()
+        await gone(one)
 
 
 async def test_variables_are_those_of_the_moment_of_creation(tmp_path: Path, host: FakeHost) -> None:

@@ -71,7 +71,8 @@ class PodVolumes:
 
     async def refresh(self, actor: Actor) -> None:
         """Bring what podd writes up to date. What cannot be stays as it was, and the pod's events tell."""
-        if actor.gone:
+        await actor.until(lambda s: s.volumes != "preparing")  # with what was there before the change, perhaps
+        if actor.gone or actor.state.volumes != "ready":
             return
         async with self._locks[actor.state.uid]:
             state = actor.state
