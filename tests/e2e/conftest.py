@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
 from real import CONFIG, Podd
-from running import running, running_on
+from running import running, running_on, running_on_runc
 
 from dockerd import Dockerd, a_dockerd
 
@@ -14,9 +15,17 @@ dockerd = pytest.fixture(scope="session")(a_dockerd)
 
 
 @pytest.fixture
-def podd() -> Iterator[Podd]:
+def driver() -> str:
+    """Of pods that name none. Tests that hold for others, too, are parametrized by it."""
+    return "setns"
+
+
+@pytest.fixture
+def podd(driver: str) -> Iterator[Podd]:
     """A running podd on directories and a cgroup of its own; afterwards there must be nothing left of any pod."""
-    yield from running(CONFIG)
+    if driver == "runc" and shutil.which("runc") is None:
+        pytest.skip("runc is not installed")
+    yield from running_on_runc() if driver == "runc" else running(CONFIG)
 
 
 @pytest.fixture

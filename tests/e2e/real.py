@@ -36,6 +36,10 @@ cgroup_parent = "{cgroup}"
 """
 
 
+OTHERS = ("run/docker/sandboxes", "run/runc/pods", "state/runc/containers")
+"""What drivers make that are not podd's first choice."""
+
+
 class Podd:
     # The store and the logs of pods stay by design, and a podd that was started again is another process.
     kept = (
@@ -53,7 +57,7 @@ class Podd:
         folder.chmod(0o755)
         (folder / "podd.toml").write_text(config.replace("{cgroup}", folder.name))
         self._process: subprocess.Popen[bytes] | None = None
-        for name in ("run/pods", "run/docker/sandboxes", "state/containers", "state/volumes", "log/pods"):
+        for name in ("run/pods", *OTHERS, "state/containers", "state/volumes", "log/pods"):
             (folder / name).mkdir(mode=0o700, parents=True)  # podd makes them, and keeps them
         (folder / "pods.d").mkdir()
         self.before = self.snapshot(daemon=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from real import CONFIG, Podd
+from real import CONFIG, Podd, manifest, sleeper
 
 from dockerd import Dockerd
 from podd.linux.cgroup import Layout
@@ -21,6 +21,12 @@ def running_on(dockerd: Dockerd, *keys: str) -> Iterator[Podd]:
     assert dockerd.containers() == []
 
 
+def running_on_runc() -> Iterator[Podd]:
+    """One whose pods are made by runc. Its driver begins with its first pod, so that one has come and gone."""
+    config = f'default_driver = "runc"\n{CONFIG}\n[drivers.runc]\ncgroup_parent = "{{cgroup}}"\n'
+    yield from running(config, groups=("runc",), first=manifest("first", sleeper("a")))
+
+
 def docker_config(dockerd: Dockerd) -> str:
     """For a podd whose pods go to that dockerd."""
     keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in dockerd.section.items())
@@ -28,14 +34,20 @@ def docker_config(dockerd: Dockerd) -> str:
     return f'default_driver = "docker"\n{setns}\n[drivers.docker]\ncgroup_parent = "{{cgroup}}"\n{keys}'
 
 
-def running(config: str, *, ignoring: str = "") -> Iterator[Podd]:
-    """ignoring: a pattern of what is not podd's, for the leak audit."""
+def running(config: str, *, ignoring: str = "", groups: Iterable[str] = (), first: str = "") -> Iterator[Podd]:
+    """ignoring: a pattern of what is not podd's, for the leak audit. groups: that a driver makes below podd's, and
+    keeps. first: a pod to have been run before."""
     folder = Path(tempfile.mkdtemp(prefix="podd-e2e-", dir="/var/tmp"))
+    for group in groups:
+        Layout.everywhere().group(f"{folder.name}/{group}").create()
     one = Podd(folder, config)
     if ignoring:
         one.kept = (f"{one.kept[0]}|{ignoring}", *one.kept[1:])
     try:
         one.start()
+        if first:
+            one.apply(first)
+            one.cli("delete", "pods", "--all")
         before = one.snapshot()
         yield one
         one.ensure_running()
@@ -47,5 +59,5 @@ def running(config: str, *, ignoring: str = "") -> Iterator[Podd]:
     finally:
         one.stop()
         for group in (folder.name, f"{folder.name}-setns"):
-            Layout.detect().group(group).remove()
+            Layout.everywhere().group(group).remove()
         shutil.rmtree(folder)

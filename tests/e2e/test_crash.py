@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from real import BIN, MOUNT, Podd, alive, kill, manifest, sh, shared, sleeper, until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.parametrize("driver", ["setns", "runc"])]
 
 COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
 

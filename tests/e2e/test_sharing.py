@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from real import MOUNT, Podd, manifest, namespaces, sh, shared, sleeper, until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.parametrize("driver", ["setns", "runc"])]
 
 SHARED = ("net", "ipc", "uts")
 OWN = ("mnt", "pid", "cgroup")

@@ -7,7 +7,7 @@ import json
 import pytest
 from real import MOUNT, Podd, manifest, sh, shared, sleeper, until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.parametrize("driver", ["setns", "runc"])]
 
 
 def marks(podd: Podd) -> list[str]:

@@ -9,7 +9,7 @@ import time
 import pytest
 from real import MOUNT, Podd, alive, kill, manifest, sh, shared, sleeper, until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.parametrize("driver", ["setns", "runc"])]
 
 STUBBORN = "trap '' TERM INT HUP; while :; do sleep 1000; done"
 DAEMONIZES = "setsid sh -c 'echo $$ > /shared/daemon; trap \"\" TERM HUP; while :; do sleep 1000; done' & "

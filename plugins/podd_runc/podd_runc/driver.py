@@ -13,9 +13,10 @@ from podd.linux import seccomp
 from podd.linux.cgroup import Layout
 from podd.shim.plan import ContainerPlan, SandboxPlan
 from podd.supervision.driver import ShimDriver
-from podd.supervision.host import Host, prepare, probe
+from podd.supervision.host import Host, find, probe
 from podd.supervision.section import Section, parse
-from podd_runc.runtime import Runtime, find
+from podd_runc.runtime import Runtime
+from podd_runc.runtime import find as find_runtime
 
 
 class RuncSection(Section):
@@ -27,9 +28,11 @@ class RuncSection(Section):
 class RuncDriver(ShimDriver):
     """See podd.driver.contract.Driver.
 
-    Its sandboxes are found in directories and a cgroup of its own, so that each driver with shims sweeps its own.
+    It is installed beside others, so it makes nothing before its first pod. Its sandboxes are found in directories and
+    in a cgroup of its own, so that each driver with shims sweeps its own.
     """
 
+    is_eager = False
     capabilities = Capabilities(
         held_start=True,
         shared_uts=True,
@@ -52,9 +55,9 @@ class RuncDriver(ShimDriver):
         self._wanted = parsed.runtime
         self._runtime: Runtime | None = None
 
-    def _settle(self) -> Host:
-        self._runtime = find(self.name, self._wanted, Layout.detect())
-        return prepare(self.name, self._section, self._paths, apart=self.name)
+    def _find(self) -> Host:
+        self._runtime = find_runtime(self.name, self._wanted, Layout.detect())
+        return find(self.name, self._section, self._paths, apart=self.name)
 
     def _look(self) -> Health:
         health = probe(self._unusable)

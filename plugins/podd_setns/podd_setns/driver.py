@@ -9,7 +9,7 @@ from podd.driver.contract import Capabilities, ContainerConfig
 from podd.driver.hookspecs import DriverPaths
 from podd.shim.plan import ContainerPlan
 from podd.supervision.driver import ShimDriver
-from podd.supervision.host import Host, prepare
+from podd.supervision.host import Host, find
 from podd.supervision.section import Section, parse
 from podd_setns.filters import Filters
 
@@ -39,9 +39,9 @@ class SetnsDriver(ShimDriver):
         super().__init__(name, parse(name, section, Section), paths)
         self._filters = Filters()
 
-    def _settle(self) -> Host:
+    def _find(self) -> Host:
         """A runtime class of this driver has a control group of its own: what lies there is its own to sweep."""
-        return prepare(self.name, self._section, self._paths, apart="" if self.name == NAME else self.name)
+        return find(self.name, self._section, self._paths, apart="" if self.name == NAME else self.name)
 
     async def _warm(self) -> None:
         await self._filters.warm()

@@ -55,6 +55,8 @@ class ShimDriver:
     """
 
     capabilities: Capabilities
+    is_eager = True
+    """Whether what all pods need is there when podd has started; else it is with the first pod."""
 
     def __init__(self, name: str, section: Section, paths: DriverPaths) -> None:
         self.name = name
@@ -66,12 +68,9 @@ class ShimDriver:
 
     # ---- for subclasses ----------------------------------------------------------------------------------------------
 
-    def _settle(self) -> host.Host:
-        """Check that the driver can work here, and make what it needs. In a worker thread.
-
-        Raises PoddError: it cannot, why, and what to do.
-        """
-        return host.prepare(self.name, self._section, self._paths)
+    def _find(self) -> host.Host:
+        """Check that the driver can work here. In a worker thread. Raises PoddError: it cannot, why, and what to do."""
+        return host.find(self.name, self._section, self._paths)
 
     def _look(self) -> Health:
         """See `probe`. In a worker thread."""
@@ -101,9 +100,11 @@ class ShimDriver:
         return self
 
     async def _prepare(self) -> None:
-        here = await anyio.to_thread.run_sync(self._settle)
+        here = await anyio.to_thread.run_sync(self._find)
         zygote = Zygote(self._tasks, here.place_supervisors)
-        await zygote.start()
+        if self.is_eager:
+            await anyio.to_thread.run_sync(here.settle)
+            await zygote.start()
         self._host, self._sandboxes = here, Sandboxes(here, zygote, self._tasks)
         self._tasks.start_soon(self._warm)
 
@@ -132,6 +133,8 @@ class ShimDriver:
 
     async def create_sandbox(self, config: SandboxConfig) -> SandboxCreated:
         handles.check_id(config.id)
+        if not self.is_eager:
+            await anyio.to_thread.run_sync(self._here.settle)
         report = await self._in_hand.create(self._complete_sandbox(plans.sandbox_plan(config, self._here.places)))
         state = handles.SandboxState(
             run_dir=self._here.places.sandbox_dir(config.id),

@@ -32,29 +32,21 @@ OVERLAYFS_MAGIC = 0x794C7630
 KILL_S = 10.0
 
 
-def prepare(driver: str, section: Section, paths: DriverPaths, apart: str = "") -> Host:
-    """Check that the driver can work here, and make its directories and its parent cgroup.
+def find(driver: str, section: Section, paths: DriverPaths, apart: str = "") -> Host:
+    """Check that the driver can work here. Makes nothing.
 
-    apart: as Places.of. Raises Denied, Unsupported, Unavailable, Conflict: it cannot, why, and what to do.
+    apart: as Places.of. Raises Denied, Unsupported, Unavailable: it cannot, why, and what to do.
     """
     _check_kernel(driver)
     _check_rights(driver)
     layout = Layout.detect()
     parent = section.cgroup_parent or default_parent(layout)
-    places = plans.Places.of(paths, parent, apart)
     try:
-        for directory in (places.run_dir, places.containers_dir):
-            os.makedirs(directory, 0o700, exist_ok=True)
-        _check_layers(driver, places.containers_dir)
-        prepare_parent(layout, parent)
-        if apart:
-            own = layout.group(places.cgroup_parent)
-            own.create()
-            own.pass_on()
+        _check_layers(driver, paths.state_dir)
     except OSError as exc:
         raise Unavailable(f"{driver}: {exc.filename}: {exc.strerror}") from exc
     process.boot_id()  # read now, so that nobody reads a file on the event loop
-    return Host(places, layout, parent)
+    return Host(driver, plans.Places.of(paths, parent, apart), layout, parent)
 
 
 def probe(unusable: PoddError | None) -> Health:
@@ -103,11 +95,24 @@ class _ShimFile(Value):
 class Host:
     """This driver's part of the host."""
 
-    def __init__(self, places: plans.Places, layout: Layout, parent: str) -> None:
+    def __init__(self, driver: str, places: plans.Places, layout: Layout, parent: str) -> None:
         """parent: the group under which pods of all such drivers go."""
+        self._driver = driver
         self.places = places
         self.layout = layout
         self._parent = parent
+
+    def settle(self) -> None:
+        """Make the driver's directories and its parent cgroup. Raises Unavailable, Conflict: they cannot be made."""
+        try:
+            for directory in (self.places.run_dir, self.places.containers_dir):
+                os.makedirs(directory, 0o700, exist_ok=True)
+            prepare_parent(self.layout, self._parent)
+            own = self.layout.group(self.places.cgroup_parent)
+            own.create()
+            own.pass_on()
+        except OSError as exc:
+            raise Unavailable(f"{self._driver}: {exc.filename}: {exc.strerror}") from exc
 
     def group(self, sandbox_id: str) -> Group:
         return self.layout.group(self.places.cgroup(sandbox_id))

@@ -54,8 +54,9 @@ def laid_out(bundle: Bundle, sandbox: SandboxPlan, plan: ContainerPlan, pid_name
     os.makedirs(bundle.path(_ROOT), 0o700, exist_ok=True)  # which runc wants to be there at an exec, too
     parts = rootfs.parts(sandbox, plan)
     root = Root(parts.root)
-    user = User(credentials.resolve_identity(root, plan), credentials.held(plan, notes))
-    environment = stage.environment(plan, {}, user.identity.home, tty=plan["tty"])
+    identity, held = credentials.resolve_identity(root, plan), credentials.held(plan, notes)
+    user = User(identity, held, config.oom_score_adj(plan, notes))
+    environment = stage.environment(plan, {}, identity.home, tty=plan["tty"])
     binds = _binds(bundle, plan, parts.sources)
     given = Given(bundle.path(_ROOT), binds, user, environment, pid_namespace)
     write_json(bundle.path(CONFIG), config.container(sandbox, plan, given))

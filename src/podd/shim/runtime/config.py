@@ -8,7 +8,8 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from podd.linux.capabilities import names_of
+from podd.linux.capabilities import mask_of, names_of
+from podd.linux.syscalls import capget
 from podd.shim.credentials import NOFILE, Identity
 from podd.shim.plan import ContainerPlan, SandboxPlan
 from podd.shim.rootfs import DEVICES
@@ -31,10 +32,24 @@ class Bind(NamedTuple):
 
 
 class User(NamedTuple):
-    """Who a process is, and with which capabilities."""
+    """Who a process is, with which capabilities, and how soon it is to be killed for want of memory."""
 
     identity: Identity
     capabilities: int
+    oom_score_adj: int | None = None  # None: as it is
+
+
+def oom_score_adj(plan: ContainerPlan, notes: list[str]) -> int | None:
+    """What this host lets it be: lowering it takes a capability that podd may lack, and then a runtime fails."""
+    wanted = plan["oom_score_adj"]
+    if wanted is None or capget().effective & mask_of(["SYS_RESOURCE"]):
+        return wanted
+    with open("/proc/self/oom_score_adj", "rb", buffering=0) as file:
+        own = int(file.read())
+    if wanted >= own:
+        return wanted
+    notes.append(f"oom_score_adj {wanted}: not permitted here")
+    return None
 
 
 class Given(NamedTuple):
@@ -92,8 +107,8 @@ def process(
         "noNewPrivileges": plan["no_new_privileges"],
         "rlimits": _rlimits(plan),
     }
-    if plan["oom_score_adj"] is not None:
-        made["oomScoreAdj"] = plan["oom_score_adj"]
+    if user.oom_score_adj is not None:
+        made["oomScoreAdj"] = user.oom_score_adj
     if size is not None:
         made["consoleSize"] = {"height": size[0], "width": size[1]}
     return made

@@ -78,5 +78,5 @@ def _process(container: RuntimeContainer, plan: ExecPlan) -> dict[str, object]:
     found = stage.look(container.plan, plan["argv"], dict(plan["env"]), container.process.pidfd)
     variables = stage.environment(container.plan, dict(plan["env"]), found.identity.home, tty=plan["tty"])
     size = plan["terminal_size"] if plan["tty"] else None
-    user = User(found.identity, found.capabilities)
+    user = User(found.identity, found.capabilities, config.oom_score_adj(container.plan, []))
     return config.process(container.plan, plan["argv"], variables, user, tty=plan["tty"], size=size)
