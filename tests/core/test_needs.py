@@ -15,10 +15,12 @@ from podd.model.pod import (
     Lifecycle,
     LifecycleHandler,
     Probe,
+    SecurityContext,
     SleepAction,
     TCPSocketAction,
+    VolumeMount,
 )
-from world import make_pod
+from world import make_container, make_pod
 
 PLAIN = Capabilities(held_start=True, shared_uts=True, pid_pod=False, pid_node=False, rootfs_directory=True)
 FULL = Capabilities(held_start=True, shared_uts=True, pid_pod=True, pid_node=True, rootfs_directory=True, images=True)
@@ -33,7 +35,7 @@ FULL = Capabilities(held_start=True, shared_uts=True, pid_pod=True, pid_node=Tru
 )
 def test_what_is_lacking_is_named_with_who_has_it(spec: dict[str, bool], field: str, capability: str) -> None:
     pod = make_pod("a", **spec)
-    message = f"{field}: needs capability {capability}; driver plain lacks it; set spec.runtimeClassName: full"
+    message = f"{field}: needs capability {capability}; driver plain lacks it; full has it: set spec.runtimeClassName"
     with pytest.raises(Unsupported) as refused:
         needs.check(pod, "plain", {"plain": PLAIN, "full": FULL})
     assert str(refused.value) == message
@@ -89,7 +91,7 @@ def test_what_reaches_into_a_container_needs_a_driver_that_can(
         with pytest.raises(Unsupported) as refused:
             needs.check(probed, "full", {"full": FULL, "able": able})
         expected = f"spec.{at}.{field}: needs capability {capability}; driver full lacks it"
-        assert str(refused.value) == f"{expected}; set spec.runtimeClassName: able"
+        assert str(refused.value) == f"{expected}; able has it: set spec.runtimeClassName"
         needs.check(probed, "able", {"able": able})
 
 
@@ -103,3 +105,51 @@ def test_a_hook_that_sleeps_needs_nothing() -> None:
 
 def test_a_plain_pod_needs_nothing_special() -> None:
     needs.check(make_pod(), "plain", {"plain": PLAIN})
+
+
+BARE = replace(FULL, isolation=False)
+OF_HOST = {"host_network": True, "host_ipc": True, "host_pid": True}
+PROGRAM = make_container("a", security_context=SecurityContext(privileged=True))
+
+
+@pytest.mark.parametrize(
+    ("spec", "member", "said"),
+    [
+        ({"host_network": False}, {}, "spec.hostNetwork: false needs"),
+        ({"host_ipc": False}, {}, "spec.hostIPC: false needs"),
+        ({"host_pid": False}, {}, "spec.hostPID: false needs"),
+        ({}, {"security_context": SecurityContext()}, "spec.containers[0].securityContext.privileged: false needs"),
+        (
+            {},
+            {"security_context": SecurityContext(privileged=True, read_only_root_filesystem=True)},
+            "spec.containers[0].securityContext.readOnlyRootFilesystem: needs",
+        ),
+        ({}, {"volume_mounts": (VolumeMount(name="v", mount_path="/v"),)}, "spec.containers[0].volumeMounts: needs"),
+        ({}, {"image": "rootfs:/srv"}, "spec.containers[0].image: rootfs:/srv needs"),
+    ],
+)
+def test_where_nothing_is_kept_from_the_host_a_pod_must_ask_for_nothing_else(
+    spec: dict[str, bool], member: dict[str, object], said: str
+) -> None:
+    drivers = {"bare": BARE, "one": FULL, "two": FULL, "three": FULL}
+    needs.check(make_pod(PROGRAM, **OF_HOST), "bare", drivers)
+    pod = make_pod(replace(PROGRAM, **member), **{**OF_HOST, **spec})
+    with pytest.raises(Unsupported) as refused:
+        needs.check(pod, "bare", drivers)
+    who = "one, two and three have it: set spec.runtimeClassName"
+    assert str(refused.value) == f"{said} capability isolation; driver bare lacks it; {who}"
+    needs.check(pod, "one", drivers)
+
+
+@pytest.mark.parametrize("field", ["stdin", "tty"])
+def test_input_and_terminals_need_a_driver_that_attaches(field: str) -> None:
+    with pytest.raises(
+        Unsupported, match=rf"spec\.containers\[0\]\.{field}: needs capability attach; .* no driver here"
+    ):
+        needs.check(make_pod(make_container("a", **{field: True})), "full", {"full": FULL})
+
+
+def test_every_capability_is_one_that_drivers_declare() -> None:
+    pods = [make_pod(), make_pod(make_container("a", stdin=True), share_process_namespace=True)]
+    asked = {need.capability for pod in pods for need in needs.needs(pod)}
+    assert asked <= set(Capabilities.__struct_fields__)

@@ -81,3 +81,21 @@ def test_a_file_that_is_wrong_changes_nothing(podd: Podd) -> None:
     configure(podd, more=SMALL + "log_max_file = 3")
     assert "runtime_classes.small.log_max_file: unknown key; did you mean" in podd.cli("reload", status=1)
     assert "small" not in podd.cli("drivers")
+
+
+def test_a_pod_moves_to_another_driver_and_back(podd: Podd) -> None:
+    configure(podd, more=SMALL)
+    podd.cli("reload")
+    podd.apply(manifest("web", sleeper("a"), sleeper("b")))
+    first = podd.pids("web")
+    assert podd.cli("recreate", "web", "--driver", "small") == "pod/web recreated: Running\n"
+    moved = podd.pids("web")
+    assert podd.pod("web")["spec"]["runtimeClassName"] == "small"
+    assert set(moved) == {"a", "b"}
+    assert not set(moved.values()) & set(first.values())
+    assert podd.cli("recreate", "web", "--driver", "small") == "pod/web unchanged: Running\n"
+    refused = podd.cli("recreate", "web", "--driver", "smal", status=1)
+    assert "spec.runtimeClassName: smal: there is no such driver or runtime class" in refused
+    assert podd.pids("web") == moved
+    assert podd.cli("recreate", "--all", "--driver", "setns") == "pod/web recreated: Running\n"
+    assert podd.cli("exec", "web", "-c", "b", "--", "echo", "there") == "there\n"

@@ -25,6 +25,7 @@ COMMANDS = {  # word: its module in podd.cli, and what it does
     "stop": ("lifecycle", "stop pods and keep them"),
     "start": ("lifecycle", "run stopped pods again"),
     "restart": ("lifecycle", "stop pods, then start them"),
+    "recreate": ("recreate", "make pods anew by another driver"),
     "pause": ("lifecycle", "freeze every process of pods"),
     "resume": ("lifecycle", "let paused pods go on"),
     "resize": ("resize", "change what a container may use, while it runs"),

@@ -229,12 +229,16 @@ class Capabilities(Value):
     shared_uts: bool
     pid_pod: bool
     pid_node: bool
-    user_namespace: bool = False
+    isolation: bool = True
+    """Namespaces, a root and mounts of their own, capabilities and seccomp keep containers from the host. Without it they
+    are programs of the host: a pod must ask for no more (hostNetwork, hostIPC, hostPID, privileged), and no container is
+    given mounts."""
+    user_namespaces: bool = False
     exec: bool = False
-    attach: bool = False
+    attach: bool = False  # and containers have input, and terminals
     pause: bool = False
     stats: bool = False
-    resize: bool = False
+    resize: bool = False  # limits of what runs can change
     connect: bool = False  # podd can open sockets in the sandbox's network
     pid_target: bool = False  # one container can join the process namespace of another
     images: bool = False  # can run image references, not rootfs: only

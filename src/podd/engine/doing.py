@@ -120,6 +120,8 @@ class Doing:
             refused = ev.Failure(kind=exc.kind, message=exc.message, remedy=exc.remedy)
             return ev.ContainerFailed(id=action.id, failure=refused, reason=container.CONFIG_ERROR)
         config = replace(config, pid_target=self._target(action.name))
+        if not self._driver.capabilities.isolation:  # all that can be there is podd's own, for the termination message
+            config = replace(config, mounts=())
 
         async def create() -> ContainerCreated:
             messages.make(self._message_path(action.id))
