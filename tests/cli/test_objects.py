@@ -98,6 +98,16 @@ def test_describe_shows_a_config_map_and_hides_a_secret(run: Run, objects: FakeD
     assert "aHVudGVyMg" not in shown
 
 
+def test_describe_shows_no_secret_that_kubectl_has_left_in_an_annotation(run: Run, daemon: FakeDaemon) -> None:
+    one = secret("s", word=b"hunter2")
+    applied = json.dumps({"kind": "Secret", "stringData": {"word": "hunter2"}})
+    one["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": applied, "x": "a\x1b[2J"}
+    daemon.answers["Objects"] = lambda _: {"documents": [one]}
+    shown = run("describe", "secret", "s").out
+    assert "hunter2" not in shown
+    assert "Annotations:  x=a\\x1b[2J\n" in shown
+
+
 def test_one_that_is_not_there(run: Run, objects: FakeDaemon) -> None:
     done = run("get", "cm", "a", "x", "-o", "name")
     assert (done.status, done.out) == (1, "configmap/a\n")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from podd.cli import durations, manifest_words
 from podd.cli.connect import batches, connect
+from podd.cli.layout import LABEL_COLUMNS, NONE, block, fields, indented
 from podd.cli.status import Json, all_statuses, podd_status, status
 from podd.cli.text import Table, clean, complain
 from podd.cli.words import add_namespace_options, listed_namespace, object_names, pod_names
 from podd.errors import PoddError
-
-NONE = "<none>"
-LABEL_COLUMNS = 16  # the widest label of the first block and one space
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -64,7 +61,7 @@ def page(pod: Json, events: Sequence[Json], now: datetime) -> Iterator[str]:
 
 def _head(pod: Json) -> Iterator[str]:
     meta, spec, state, ours = pod["metadata"], pod["spec"], pod.get("status", {}), podd_status(pod)
-    yield from _fields(
+    yield from fields(
         {
             "Name": meta["name"],
             "Namespace": meta.get("namespace", "default"),
@@ -81,8 +78,8 @@ def _head(pod: Json) -> Iterator[str]:
     )
     why = {"Phase": state.get("phase"), "Reason": state.get("reason"), "Message": state.get("message")}
     optional = {"Manifest": ours.get("source"), **why}
-    yield from _fields({name: value for name, value in optional.items() if value})
-    yield from _fields(
+    yield from fields({name: value for name, value in optional.items() if value})
+    yield from fields(
         {
             "IP": state.get("podIP"),
             "Shares": _shares(spec),
@@ -130,15 +127,15 @@ def _containers(title: str, specs: Sequence[Json], pod: Json) -> Iterator[str]:
         yield f"{title}:"
     for spec in specs:
         yield f"  {clean(spec['name'])}:"
-        yield from _indented(4, _container(spec, statuses.get(spec["name"], {})))
+        yield from indented(4, _container(spec, statuses.get(spec["name"], {})))
 
 
 def _container(spec: Json, now: Json) -> Iterator[str]:
-    yield from _fields({"Container ID": now.get("containerID"), "Image": spec.get("image")})
+    yield from fields({"Container ID": now.get("containerID"), "Image": spec.get("image")})
     if now.get("imageID"):
-        yield from _fields({"Image ID": now["imageID"]})
+        yield from fields({"Image ID": now["imageID"]})
     if now.get("pid"):
-        yield from _fields({"PID": str(now["pid"])})
+        yield from fields({"PID": str(now["pid"])})
     for title, key in (("Command", "command"), ("Args", "args")):
         if spec.get(key):
             yield f"{title}:"
@@ -146,18 +143,18 @@ def _container(spec: Json, now: Json) -> Iterator[str]:
     yield from _state("State", now.get("state", {}))
     if now.get("lastState"):
         yield from _state("Last State", now["lastState"])
-    yield from _fields({"Ready": str(bool(now.get("ready"))), "Restart Count": str(now.get("restartCount", 0))})
+    yield from fields({"Ready": str(bool(now.get("ready"))), "Restart Count": str(now.get("restartCount", 0))})
     for title in ("limits", "requests"):
         if amounts := spec.get("resources", {}).get(title):
             yield f"{title.capitalize()}:"
-            yield from _indented(2, _fields({name: str(amount) for name, amount in amounts.items()}, columns=0))
-    yield from _fields(manifest_words.probes(spec))
+            yield from indented(2, fields({name: str(amount) for name, amount in amounts.items()}, columns=0))
+    yield from fields(manifest_words.probes(spec))
     sources = manifest_words.env_from(spec)
     if sources:
-        yield from _block("Environment Variables from", sources)
+        yield from block("Environment Variables from", sources)
     environment = {variable["name"]: manifest_words.value(variable) for variable in spec.get("env", ())}
-    yield from _block("Environment", list(_fields(environment, columns=0, none="")))
-    yield from _block("Mounts", [_mount(mount) for mount in spec.get("volumeMounts", ())])
+    yield from block("Environment", list(fields(environment, columns=0, none="")))
+    yield from block("Mounts", [_mount(mount) for mount in spec.get("volumeMounts", ())])
 
 
 def _mount(mount: Json) -> str:
@@ -170,7 +167,7 @@ def _mount(mount: Json) -> str:
 def _state(title: str, state: Json) -> Iterator[str]:
     """A container's state and what belongs to it, indented below."""
     kind = next((name for name in ("waiting", "running", "terminated") if state.get(name) is not None), None)
-    yield from _fields({title: (kind or "unknown").capitalize()})
+    yield from fields({title: (kind or "unknown").capitalize()})
     facts: Json = state.get(kind, {}) if kind else {}
     shown = {
         "Reason": facts.get("reason"),
@@ -180,7 +177,7 @@ def _state(title: str, state: Json) -> Iterator[str]:
         "Started": durations.rfc1123(facts["startedAt"]) if facts.get("startedAt") else None,
         "Finished": durations.rfc1123(facts["finishedAt"]) if facts.get("finishedAt") else None,
     }
-    yield from _indented(2, _fields({name: value for name, value in shown.items() if value}, columns=LABEL_COLUMNS - 2))
+    yield from indented(2, fields({name: value for name, value in shown.items() if value}, columns=LABEL_COLUMNS - 2))
 
 
 # ---- the rest of the page --------------------------------------------------------------------------------------------
@@ -194,7 +191,7 @@ def _conditions(pod: Json) -> Iterator[str]:
     for condition in conditions:
         table.add(condition["type"], condition["status"], condition.get("reason", ""))
     yield "Conditions:"
-    yield from _indented(2, table.lines())
+    yield from indented(2, table.lines())
 
 
 def _volumes(pod: Json) -> Iterator[str]:
@@ -202,7 +199,7 @@ def _volumes(pod: Json) -> Iterator[str]:
     yield "Volumes:" + ("" if volumes else f"  {NONE}")
     for volume in volumes:
         yield f"  {clean(volume['name'])}:"
-        yield from _indented(4, _fields(manifest_words.volume(volume)))
+        yield from indented(4, fields(manifest_words.volume(volume)))
 
 
 def _events(events: Sequence[Json], now: datetime) -> Iterator[str]:
@@ -216,32 +213,4 @@ def _events(events: Sequence[Json], now: datetime) -> Iterator[str]:
         again = f" (x{event['count']})" if event.get("count", 1) > 1 else ""
         when = durations.age(event["time"], now) + again
         table.add(event["type"], event["reason"], when, event.get("container", ""), event["message"])
-    yield from _indented(2, table.lines())
-
-
-# ---- layout ----------------------------------------------------------------------------------------------------------
-
-
-def _fields(fields: Mapping[str, Any], *, columns: int = LABEL_COLUMNS, none: str = NONE) -> Iterator[str]:
-    """One labelled line each; a mapping takes a line per entry, and so does each line of a text.
-
-    columns: where values begin; 0: after the longest label. none: what stands for no value.
-    """
-    columns = columns or max(map(len, fields), default=0) + 3
-    for label, value in fields.items():
-        lines = [f"{k}={v}" for k, v in value.items()] if isinstance(value, Mapping) else str(value or "").split("\n")
-        for number, line in enumerate(lines or [""]):
-            head = f"{clean(label)}:" if number == 0 else ""
-            yield f"{head:<{columns}}{clean(line) or (none if number == 0 else '')}".rstrip()
-
-
-def _block(title: str, lines: Sequence[str]) -> Iterator[str]:
-    if not lines:
-        yield f"{title + ':':<{LABEL_COLUMNS}}{NONE}"
-        return
-    yield f"{title}:"
-    yield from _indented(2, lines)
-
-
-def _indented(columns: int, lines: Iterator[str] | Sequence[str]) -> Iterator[str]:
-    return (" " * columns + line if line else line for line in lines)
+    yield from indented(2, table.lines())

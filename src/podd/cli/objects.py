@@ -9,11 +9,16 @@ from datetime import UTC, datetime
 
 from podd.cli import durations, output
 from podd.cli.connect import connect
+from podd.cli.layout import fields
 from podd.cli.status import Json
 from podd.cli.text import Table, clean, complain, note
 from podd.cli.words import SECRET, Usage, listed_namespace
 from podd.control.client import Client
 from podd.errors import NotFound, PoddError
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""The whole object once more, as kubectl has left it there: of a Secret with all that it holds."""
+
 
 # ---- get -------------------------------------------------------------------------------------------------------------
 
@@ -87,15 +92,17 @@ def describe(options: Namespace, kind: str, names: Sequence[str]) -> int:
 def _lines(one: Json, kind: str) -> Iterator[str]:
     """Of a Secret no more than how long its values are."""
     meta = one["metadata"]
-    yield f"Name:         {meta['name']}"
-    yield f"Namespace:    {meta.get('namespace', 'default')}"
-    for title, pairs in (("Labels:", meta.get("labels", {})), ("Annotations:", meta.get("annotations", {}))):
-        shown = [f"{key}={value}" for key, value in sorted(pairs.items())] or ["<none>"]
-        yield from (f"{title if not row else '':<14}{text}" for row, text in enumerate(shown))
+    told: Json = {
+        "Name": meta["name"],
+        "Namespace": meta.get("namespace", "default"),
+        "Labels": meta.get("labels", {}),
+        "Annotations": {key: text for key, text in meta.get("annotations", {}).items() if key != LAST_APPLIED},
+    }
     if kind == SECRET:
-        yield f"Type:         {one.get('type', 'Opaque')}"
+        told["Type"] = one.get("type", "Opaque")
     if one.get("immutable"):
-        yield "Immutable:    true"
+        told["Immutable"] = "true"
+    yield from fields(told, columns=14)
     yield from ("", "Data", "====")
     for key, text in sorted(one.get("data", {}).items()):
         if kind == SECRET:
