@@ -125,6 +125,9 @@ async def test_a_host_by_name_or_address(local: Local) -> None:
         unknown = await handlers.probe(place(local), probe(port, host="no-such-host.invalid"))
         assert unknown.result == "failure"
         assert unknown.message.startswith(f'Get "http://no-such-host.invalid:{port}/": dial tcp: lookup no-such-host')
+        for host in ("ü..x", f"ü{'x' * 64}"):
+            never = await handlers.probe(place(local), probe(port, host=host))
+            assert (never.result, never.message[-12:]) == ("failure", "no such host")
 
 
 # ---- what is asked

@@ -107,6 +107,8 @@ async def _addresses(host: str, port: int) -> Sequence[str]:
         found = await anyio.getaddrinfo(plain, port, type=socket.SOCK_STREAM)
     except OSError as exc:
         raise Failed(f"dial tcp: lookup {plain}: {_reason(exc)}") from exc
+    except UnicodeError as exc:  # no name that DNS could have
+        raise Failed(f"dial tcp: lookup {plain}: no such host") from exc
     return [str(address[0]) for *_, address in found]
 
 
