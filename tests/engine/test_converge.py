@@ -251,6 +251,21 @@ async def test_one_that_cannot_be_prepared_leaves_the_old_one_alone(tmp_path: Pa
         assert (await apply(one, CHANGED)).action == "recreated"  # the file is there now
 
 
+async def test_a_pod_is_deleted_also_while_the_one_that_was_to_take_its_place_goes(
+    tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.faults.append(Fault(verb="create_container", of="a", call=2, error=Invalid("/bin/a: no such file")))
+    async with engine(tmp_path, host) as one:
+        await apply(one)
+        await one.apply(CHANGED, source="", namespace=None, dry_run=False, wait=False, timeout_s=None, progress=ignore)
+        heir = one._registry.successor(one._registry.find("web", None))
+        assert heir is not None
+        await heir.until(lambda _: False)
+        monkeypatch.setattr(one._registry, "successor", lambda _: heir)  # as it was found a moment before
+        await one.delete("web", None, grace_period_s=0, wait=True)
+        assert not host.sandboxes
+
+
 async def test_the_old_one_is_shown_until_it_is_gone(tmp_path: Path, host: FakeHost) -> None:
     host.programs["a"] = Program(term_takes_s=10)
     async with engine(tmp_path, host) as one:

@@ -12,7 +12,9 @@ import anyio.lowlevel
 import pytest
 import structlog
 from harness import engine, ignore
+from structlog.testing import capture_logs
 
+from podd import volumes
 from podd.core.state import PodState
 from podd.engine.engine import Engine
 from podd.engine.podvolumes import PodVolumes
@@ -314,6 +316,20 @@ async def test_a_change_while_volumes_are_made_is_not_lost(
         with anyio.fail_after(10):
             while files(tmp_path, uid) != {"k": "2"}:
                 await anyio.lowlevel.checkpoint()
+        await gone(one)
+
+
+async def test_a_bug_in_writing_files_anew_ends_no_pod(
+    tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, config_map(), pod({"configMap": {"name": "m"}}))
+        with monkeypatch.context() as patched, capture_logs() as logs:
+            patched.setattr(volumes, "update", lambda _: 1 / 0)
+            await apply(one, config_map(data={"k": "2"}))
+            await anyio.wait_all_tasks_blocked()
+        assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["task.failed"]
+        assert (await one.get("web", None)).status.phase == "Running"
         await gone(one)
 
 

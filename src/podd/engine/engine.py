@@ -21,8 +21,9 @@ from podd import volumes
 from podd.core import events as ev
 from podd.core import plan, status
 from podd.core import state as st
-from podd.engine import applying, live, podvolumes, recovery, select, static, successor
+from podd.engine import applying, live, recovery, select, static
 from podd.engine.actor import Actor
+from podd.engine.actors import Actors
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
 from podd.engine.convergence import Check, Convergence
@@ -34,7 +35,6 @@ from podd.engine.podvolumes import PodVolumes
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
 from podd.engine.static import Listen, StaticPods
 from podd.engine.store import Store
-from podd.engine.surroundings import Surroundings
 from podd.engine.view import (
     Added,
     ApplyProgress,
@@ -105,8 +105,18 @@ class Engine(Inside):
         self._started_ns = clock.now_ns()
         self._memory = Memory(store, observe)
         self._aside = Aside(store, drivers, settings.state_dir)
-        self._objects = Objects(store, clock, self._object_changed)
-        self._volumes = PodVolumes(host, self._objects, addresses, self._memory.tell)
+        self._objects = Objects(store, clock, lambda *place: self._actors.object_changed(*place))  # noqa: PLW0108  made below
+        self._actors = Actors(
+            registry=self._registry,
+            store=store,
+            clock=clock,
+            host=host,
+            drivers=drivers,
+            aside=self._aside,
+            memory=self._memory,
+            volumes=PodVolumes(host, self._objects, addresses, self._memory.tell),
+            failpoint=failpoint,
+        )
         self._convergence = Convergence(
             registry=self._registry,
             store=store,
@@ -116,32 +126,20 @@ class Engine(Inside):
             drivers=drivers,
             check=check,
             admit=admit,
-            accept=self._accept,
+            accept=self._actors.accept,
         )
-        self._static = StaticPods(self._registry, self._convergence, self._memory, self._end, settings.pods_dir)
+        self._static = StaticPods(self._registry, self._convergence, self._memory, self._actors.end, settings.pods_dir)
         self._listen = listen
-        self._tasks: TaskGroup | None = None
-        self._around = Surroundings(
-            store=store,
-            clock=clock,
-            host=host,
-            prepare_volumes=self._volumes.prepare,
-            remove_volumes=self._volumes.remove,
-            sources=self._volumes.sources,
-            changed=self._changed,
-            told=self._memory.tell,
-            failpoint=failpoint,
-        )
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Take up the pods that are recorded, then serve until cancelled. Pods run on when it ends."""
         try:
-            async with anyio.create_task_group() as self._tasks:
-                await self._recover()
-                self._tasks.start_soon(self._checkpoint)
+            async with anyio.create_task_group() as tasks:
+                await self._recover(tasks)
+                tasks.start_soon(self._checkpoint)
                 if self._settings.pods_dir:
-                    self._tasks.start_soon(self._static.run)
-                    self._tasks.start_soon(self._listen, self._settings.pods_dir, self._static.look)
+                    tasks.start_soon(self._static.run)
+                    tasks.start_soon(self._listen, self._settings.pods_dir, self._static.look)
                 task_status.started()
         finally:
             self._registry.close()
@@ -211,16 +209,10 @@ class Engine(Inside):
             raise Conflict(wrong.status.message, remedy="mend the file, or remove it")
         actor = self._registry.find(name, namespace)
         self._static.refuse_to_delete(actor.state)
-        last = await self._end(actor, grace_period_s)
+        last = await self._actors.end(actor, grace_period_s)
         if wait:
             last = await actor.until(lambda _: False)
         return view(last)
-
-    async def _end(self, actor: Actor, grace_s: int | None = None) -> st.PodState:
-        """Begin to delete it."""
-        if heir := self._registry.successor(actor):  # first, so that after a crash nothing takes the place
-            await heir.ask(ev.DeleteAsked(grace_s=0))
-        return await actor.ask(ev.DeleteAsked(grace_s=grace_s))
 
     async def stop(self, name: str, namespace: str | None, *, grace_period_s: int | None, wait: bool) -> PodView:
         actor = self._settled(name, namespace)
@@ -332,31 +324,7 @@ class Engine(Inside):
         self._static.look()
         return await self._reload()
 
-    # ---- accepting
-
-    def _accept(self, new: st.PodState) -> Actor:
-        """Its record is stored: from here on it exists."""
-        meta = new.pod.metadata
-        actor = Actor(new, self._drivers.that_made(new), self._around)
-        self._registry.add(actor)
-        log.info("pod.accepted", pod=meta.name, namespace=meta.namespace, uid=new.uid, driver=new.driver)
-        assert self._tasks is not None
-        self._tasks.start_soon(actor.run, ev.Woke())
-        self._see_off_predecessor(actor)
-        return actor
-
-    def _see_off_predecessor(self, actor: Actor) -> None:
-        """Of a pod that is to take the place of another."""
-        assert self._tasks is not None
-        if actor.state.replaces is None:
-            return
-        old = self._registry.by_uid(actor.state.replaces)
-        if old is None and actor.state.replaces in self._aside.uids:  # what runs of it is left to a person
-            self._tasks.start_soon(successor.undo, actor)
-        elif old is None:
-            self._tasks.start_soon(actor.report, ev.PredecessorGone())
-        else:
-            self._tasks.start_soon(successor.succeed, old, actor, self._memory.tell)
+    # ---- whose name it is
 
     def _settled(self, name: str, namespace: str | None) -> Actor:
         """Raises Conflict: the pod that will have this name when the order is done is another one."""
@@ -381,7 +349,7 @@ class Engine(Inside):
 
     # ---- taking up, and upkeep
 
-    async def _recover(self) -> None:
+    async def _recover(self, tasks: TaskGroup) -> None:
         self._objects.load()
         states, quarantined = self._store.load(recovery.decode)
         for bad in quarantined:
@@ -390,14 +358,7 @@ class Engine(Inside):
             await self._sweep(states)
         else:
             self._problems.append("what runs of pods whose records are lost with the damaged store was left alone")
-        assert self._tasks is not None
-        for state in sorted(states, key=lambda state: state.replaces is not None):
-            actor = Actor(state, self._drivers.that_made(state), self._around)
-            self._registry.add(actor)
-            self._tasks.start_soon(actor.run, ev.Resumed())
-            if podvolumes.writes(state.pod):  # a change may have been stored, and podd killed before it was written
-                self._tasks.start_soon(self._volumes.refresh, actor)
-            self._see_off_predecessor(actor)
+        self._actors.take_up(states, tasks)
         log.info("engine.recovered", pods=len(states), quarantined=len(quarantined))
 
     async def _sweep(self, states: Sequence[st.PodState]) -> None:
@@ -416,27 +377,3 @@ class Engine(Inside):
                 await anyio.to_thread.run_sync(self._store.checkpoint)
             except PoddError as exc:
                 log.error("store.failed", error=exc.message, remedy=exc.remedy)
-
-    def _changed(self, old: st.PodState, new: st.PodState, *, gone: bool) -> None:
-        self._registry.changed(new, gone=gone)
-        actor = self._registry.by_uid(new.uid)
-        if actor is not None and old.pod is not new.pod and podvolumes.writes(new.pod):
-            assert self._tasks is not None
-            self._tasks.start_soon(self._volumes.refresh, actor)
-        before, after = status.phase(old), status.phase(new)
-        if gone or before != after:
-            meta = new.pod.metadata
-            log.info(
-                "pod.deleted" if gone else "pod.changed",
-                pod=meta.name,
-                namespace=meta.namespace,
-                uid=new.uid,
-                phase=after,
-            )
-
-    def _object_changed(self, kind: Kind, namespace: str, name: str) -> None:
-        assert self._tasks is not None
-        for actor in self._registry.all():
-            pod = actor.state.pod
-            if pod.metadata.namespace == namespace and podvolumes.uses(pod, kind, name):
-                self._tasks.start_soon(self._volumes.refresh, actor)
