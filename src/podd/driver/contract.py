@@ -230,9 +230,9 @@ class Capabilities(Value):
     pid_pod: bool
     pid_node: bool
     isolation: bool = True
-    """Namespaces, a root and mounts of their own, capabilities and seccomp keep containers from the host. Without it they
-    are programs of the host: a pod must ask for no more (hostNetwork, hostIPC, hostPID, privileged), and no container is
-    given mounts."""
+    """Namespaces, a root and mounts of their own, capabilities and seccomp keep containers from the host. Without it
+    they are programs of the host: a pod must ask for no more (hostNetwork, hostIPC, hostPID, privileged), and no
+    container is given mounts."""
     user_namespaces: bool = False
     exec: bool = False
     attach: bool = False  # and containers have input, and terminals
