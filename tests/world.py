@@ -213,6 +213,8 @@ class World:
     def check_order(self, name: str) -> None:
         """Nobody runs before those that must run before it."""
         kinds = {name: member.kind for name, member in self.state.members.items()}
+        if kinds[name] == "ephemeral":
+            return
         for before, kind in kinds.items():
             if before == name or kind not in ("init", "sidecar"):
                 break

@@ -306,3 +306,38 @@ def test_there_is_nothing_to_debug_in_a_pod_that_does_not_run() -> None:
     world.settle()
     with pytest.raises(Conflict, match="already"):
         world.feed(ev.DebugAsked(container=make_container("a")))
+
+
+def test_an_ephemeral_container_looks_into_a_pod_whose_init_container_fails() -> None:
+    world = World.of("a", init_containers=(make_container("setup"),))
+    world.settle()
+    world.exit("setup", 1)
+    world.settle()
+    world.exit("setup", 1)
+    world.settle()
+    world.feed(ev.DebugAsked(container=make_container("debug")))
+    world.settle()
+    assert world.running == ["debug"]
+    world.sleep(10)
+    assert world.running == ["debug", "setup"]
+    world.exit("setup", 0)
+    world.settle()
+    assert world.running == ["a", "debug"]
+
+
+def test_an_ephemeral_container_that_cannot_be_made_is_no_failed_start() -> None:
+    world = World.of("a", init_containers=(make_container("setup"),))
+    world.settle()
+    world.feed(ev.DebugAsked(container=make_container("debug")))
+    world.do(world.pending[0], fail=True)
+    world.settle()
+    assert world.running == ["setup"]
+    assert world.state.failed_start is None
+
+
+def test_nothing_is_added_to_a_paused_pod() -> None:
+    world = World.of("a")
+    world.settle()
+    world.feed(ev.PauseAsked())
+    with pytest.raises(Conflict, match="paused"):
+        world.feed(ev.DebugAsked(container=make_container("debug")))

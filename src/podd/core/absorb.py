@@ -11,7 +11,7 @@ from podd.core import events as ev
 from podd.core.change import Steps, updated, warn, with_instance
 from podd.core.look import comes_back, is_due, of_kind
 from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
-from podd.core.state import FailedStart, Member, PodState
+from podd.core.state import FailedStart, PodState
 from podd.driver.contract import ContainerStarted, Exit
 from podd.errors import Kind
 from podd.model.ids import ContainerId
@@ -147,12 +147,12 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
         case ev.ContainerMade(id=id, created=created):
             held = container.made(instance, created.handle, created.observed, created.image_id)
             return with_instance(state, name, instance=held), [ev.WatchContainer(id=id)]
-        case ev.ContainerFailed(failure=failure, reason=reason) if _is_start(state, member):
+        case ev.ContainerFailed(failure=failure, reason=reason) if _is_start(state, name):
             return _start_failed(state, name, reason, failure, now_ns)
         case ev.ContainerFailed(failure=failure, reason=reason):
             ended = container.failed(instance, failure, reason, now_ns)
             return with_instance(state, name, instance=ended), warn("Failed", failure, name)
-        case ev.ContainerExited(exit=exit) if isinstance(instance, container.Created) and _is_start(state, member):
+        case ev.ContainerExited(exit=exit) if isinstance(instance, container.Created) and _is_start(state, name):
             failure = ev.Failure(
                 kind=Kind.INTERNAL, message=f"{name}: ended while it was held: {exit.message or exit.code}"
             )
@@ -175,9 +175,9 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             return state, []
 
 
-def _is_start(state: PodState, member: Member) -> bool:
+def _is_start(state: PodState, name: str) -> bool:
     """It is a part of the start of the whole pod, which it takes down with it: its first instance in this sandbox."""
-    return not state.released and member.begun <= 1
+    return not state.released and state.members[name].begun <= 1 and name not in state.ephemeral
 
 
 def _backing_off(state: PodState, name: str, now_ns: int) -> list[ev.Action]:
@@ -216,7 +216,7 @@ def _absorb_release(
             continue
         if one.error:
             failure = ev.Failure(kind=Kind.INVALID, message=f"{name}: {one.error}")
-            if _is_start(state, state.members[name]):
+            if _is_start(state, name):
                 return _start_failed(state, name, "StartError", failure, now_ns)
             state, more = _failed(state, name, failure, "StartError", now_ns)
         else:
@@ -228,7 +228,7 @@ def _absorb_release(
 
 
 def _not_released(state: PodState, names: list[str], failure: ev.Failure, now_ns: int) -> Steps:
-    if any(_is_start(state, state.members[name]) for name in names):
+    if any(_is_start(state, name) for name in names):
         return _start_failed(state, "", "RunContainerError", failure, now_ns)
     for name in names:
         if isinstance(state.members[name].instance, container.Starting):

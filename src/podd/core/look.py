@@ -106,11 +106,12 @@ def is_initialized(state: PodState) -> bool:
 
 def at_work(state: PodState) -> list[str]:
     """Those that the policy brings forward now, each by itself: init containers up to the first that has not got where
-    it is to get, sidecars that have; when the regular members have been let go, all but the init containers.
+    it is to get, sidecars that have; when the regular members have been let go, all but the init containers. What was
+    added to look into the pod waits for nobody: an init container that fails is what one may want to look into.
     """
     if state.released:
         return of_kind(state, "sidecar", "regular", "ephemeral")
-    found = []
+    found = of_kind(state, "ephemeral")
     for name in of_kind(state, "init", "sidecar"):
         member = state.members[name]
         if member.kind == "sidecar" or not member.passed:

@@ -100,6 +100,8 @@ def _ask_resume(state: PodState) -> Steps:
 def _ask_debug(state: PodState, added: Container, target: str) -> PodState:
     if state.goal.want != "run" or not isinstance(state.sandbox, sandbox.Ready) or state.recovering:
         raise Conflict(f"pod {_name(state)}: is not running: there is nothing to debug")
+    if state.freezer != "thawed":
+        raise Conflict(f"pod {_name(state)}: is paused", remedy=f"podd-cli resume {state.pod.metadata.name}")
     if added.name in state.members:
         raise Conflict(f"pod {_name(state)}: has a container {added.name} already", remedy="give another name")
     if target and not isinstance(state.members[target].instance, container.Live):
