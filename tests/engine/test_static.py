@@ -371,6 +371,25 @@ async def test_two_files_with_one_pod(folder: Path) -> None:
 # ---- the folder
 
 
+def _sources(found: dict[str, PodView]) -> dict[str, str]:
+    return {name: view.status.podd.source for name, view in found.items() if view.status.podd}
+
+
+async def test_two_files_that_are_swapped(folder: Path) -> None:
+    (folder / "one.yaml").write_text(pod("one"))
+    (folder / "two.yaml").write_text(pod("two"))
+    async with podd(folder) as one:
+        (folder / "one.yaml").rename(folder / "other")
+        (folder / "two.yaml").rename(folder / "one.yaml")
+        (folder / "other").rename(folder / "two.yaml")
+        swapped = {"one": str(folder / "two.yaml"), "two": str(folder / "one.yaml")}
+        with anyio.fail_after(LOOKED_S):
+            await until(one, lambda found: _sources(found) == swapped)
+        await anyio.sleep(LOOKED_S)
+        assert await names(one) == ["one", "two"]
+        assert not (await one.info()).problems
+
+
 async def test_a_folder_that_is_away_says_nothing_about_its_pods(folder: Path) -> None:
     (folder / "web.yaml").write_text(pod("web"))
     async with podd(folder) as one:

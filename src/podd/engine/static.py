@@ -219,13 +219,12 @@ class StaticPods:
                 raise Conflict(f"{path}: pod {namespace}/{name} is in {other} as well", remedy="remove it from one")
 
     async def _retire(self, present: Collection[str]) -> bool:
-        """A file that is wrong, or was not read yet, may still mean the pods that came from it. False: try again."""
+        """False: try again."""
         all_ordered = True
         for actor in list(self._static()):
             meta, source = actor.state.pod.metadata, actor.state.source
-            file = self._files.get(source)
-            is_unwanted = file is not None and not file.problem and (meta.namespace, meta.name) not in file.names
-            if (source not in present or is_unwanted) and actor.state.goal.want != "delete":
+            is_unwanted = source not in present or self._is_given_up(source, (meta.namespace, meta.name))
+            if is_unwanted and actor.state.goal.want != "delete":
                 try:
                     await self._delete(actor)
                 except PoddError as exc:
@@ -235,6 +234,16 @@ class StaticPods:
                 else:
                     log.info("static_pod.retired", file=source, pod=meta.name, namespace=meta.namespace)
         return all_ordered
+
+    def _is_given_up(self, source: str, name: Name) -> bool:
+        """A file that is wrong, or was not read yet, may still mean the pods that came from it; unless it named others
+        when it was last right, and another file names this one: so it is where two files were swapped.
+        """
+        file = self._files.get(source)
+        if file is None or name in file.names:
+            return False
+        is_elsewhere = any(name in other.names for other in self._files.values())
+        return not file.problem or (bool(file.names) and is_elsewhere)
 
     def _static(self) -> Iterator[Actor]:
         return (actor for actor in self._registry if actor.state.source)
