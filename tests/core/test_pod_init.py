@@ -230,3 +230,40 @@ def test_a_successor_with_init_containers_holds_the_first_of_them() -> None:
     world.feed(ev.PredecessorGone())
     world.go_well()
     assert world.running == ["a"]
+
+
+@pytest.mark.parametrize("want", ["end", "stop"])
+def test_what_has_come_to_rest_has_been_initialized(want: str) -> None:
+    world = World.of("a", init_containers=(FIRST, sidecar("proxy")), restart_policy="Never")
+    world.go_well()
+    assert world.running == ["a", "proxy"]
+    if want == "stop":
+        world.feed(ev.StopAsked())
+    world.exit("a")
+    world.settle()
+    world.exit("proxy")
+    world.settle()
+    assert world.state.sandbox is None
+    assert world.state.conditions["Initialized"].status
+    world.feed(ev.StartAsked())
+    world.settle()
+    assert not world.state.conditions["Initialized"].status
+
+
+def test_what_was_never_initialized_says_so_at_rest() -> None:
+    world = World.of("a", init_containers=(FIRST,), restart_policy="Never")
+    world.settle()
+    world.exit("first", 1)
+    world.settle()
+    assert world.state.sandbox is None
+    assert not world.state.conditions["Initialized"].status
+    assert shown(world, "a") == "PodInitializing"
+
+
+def test_an_end_names_its_container_as_the_container_is_named() -> None:
+    world = World.of("a", restart_policy="Never")
+    world.settle()
+    world.exit("a")
+    (one,) = status.status(world.state, str).container_statuses
+    assert one.state.terminated is not None
+    assert one.state.terminated.container_id == one.container_id != ""

@@ -131,7 +131,8 @@ def _without_sandbox(state: PodState, now_ns: int) -> PodState:
                 kept = replace(container.exited(live, killed), handle=None)
             case _:
                 kept = None
-        members[name] = replace(member, instance=kept, begun=0, passed=False)
+        passed = member.passed and state.goal.want != "run"  # what has come to rest has been initialized
+        members[name] = replace(member, instance=kept, begun=0, passed=passed)
     stale = "stale" if state.volumes == "ready" else state.volumes
     return replace(state, sandbox=None, members=members, released=False, freezer="thawed", volumes=stale)
 

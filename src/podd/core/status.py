@@ -191,9 +191,9 @@ def _container(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.
     now = _state(state, name, member, stamp)
     last = k8s.ContainerState()
     if now.waiting is not None and isinstance(i, container.Exited | container.Removing) and container.was_made(i):
-        last = _terminated(i.id, i.exit, stamp)
+        last = _terminated(state, i.id, i.exit, stamp)
     elif member.last is not None:
-        last = _terminated(member.last.id, member.last.exit, stamp)
+        last = _terminated(state, member.last.id, member.last.exit, stamp)
     in_force = _in_force(state, name)
     return k8s.ContainerStatus(
         name=name,
@@ -233,11 +233,11 @@ def _state(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.Cont
     if isinstance(i, container.Exited | container.Removing):
         if state.goal.want == "run" and not is_finished(state) and _restarts(state, name):
             return _waits(*_waiting_again(state, name, i.exit))
-        return _terminated(i.id, i.exit, stamp)
+        return _terminated(state, i.id, i.exit, stamp)
     failed = state.failed_start
     if failed is not None and failed.culprit == name:
         return _waits(failed.reason, f"{failed.failure.message}; {failed.failure.remedy}".rstrip("; "))
-    if state.sandbox is not None and not is_initialized(state) and state.members[name].kind != "ephemeral":
+    if not is_initialized(state) and state.members[name].kind != "ephemeral":
         return _waits("PodInitializing")
     holding = order.waits_for(state, name) if isinstance(i, container.Created) else []
     return _waits("WaitingForDependency", ", ".join(holding)) if holding else _waits("ContainerCreating")
@@ -262,7 +262,7 @@ def _waiting_again(state: PodState, name: str, exit: Exit) -> tuple[str, str]:
     )
 
 
-def _terminated(id: str, exit: Exit, stamp: Stamp) -> k8s.ContainerState:
+def _terminated(state: PodState, id: str, exit: Exit, stamp: Stamp) -> k8s.ContainerState:
     reason = exit.reason or ("OOMKilled" if exit.oom_killed else "Completed" if exit.code == 0 else "Error")
     return k8s.ContainerState(
         terminated=k8s.ContainerStateTerminated(
@@ -272,6 +272,6 @@ def _terminated(id: str, exit: Exit, stamp: Stamp) -> k8s.ContainerState:
             message=exit.message,
             started_at=None if exit.started_at_ns is None else stamp(exit.started_at_ns),
             finished_at=stamp(exit.finished_at_ns),
-            container_id=id,
+            container_id=f"{state.driver}://{id}",
         )
     )
