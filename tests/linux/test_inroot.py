@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +76,13 @@ def test_missing_parts_are_made_inside(
         assert path_of(getattr(root, kind)(asked)) == expected
     assert (Path(expected).is_dir, Path(expected).is_file)[kind == "file"]()
     assert tree(outside) == before
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("directory", "/a/b/c/."), ("file", "/a/b/c")])
+def test_parents_that_are_made_let_everybody_through(root: Root, inside: Path, kind: str, asked: str) -> None:
+    os.close(getattr(root, kind)(asked, mode=0o600))
+    modes = [stat.S_IMODE((inside / path).stat().st_mode) for path in ("a", "a/b", "a/b/c")]
+    assert modes == [0o755, 0o755, 0o600]
 
 
 @pytest.mark.parametrize("asked", ["/link", "/link/a", "/real/link/b"])

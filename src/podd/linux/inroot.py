@@ -20,6 +20,7 @@ _INSIDE = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
 _INSIDE_PLAIN = _INSIDE | Resolve.NO_SYMLINKS
 _NEXT = Resolve.BENEATH | Resolve.NO_MAGICLINKS
 MAX_SYMLINKS = 40
+PARENT_MODE = 0o755  # of directories that are made on the way: whoever the container runs as gets through
 
 
 class Root:
@@ -108,7 +109,13 @@ class Root:
                     del done[-1:]
                     child = self._plain(done)
                 else:
-                    child = self._enter(parent, name, make_directory=bool(todo) or directory, mode=mode)
+                    is_last = not any(part not in ("", ".") for part in todo)
+                    child = self._enter(
+                        parent,
+                        name,
+                        make_directory=directory or not is_last,
+                        mode=mode if is_last else PARENT_MODE,
+                    )
                 if filesystem_magic(child) == PROC_MAGIC:  # where nothing can be made, and links are more than text
                     os.close(child)
                     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
