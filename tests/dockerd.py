@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from podd_docker.__main__ import daemon_json
+
 IMAGE = "podd-test/busybox:1"
 LIMIT_S = 30
 APPLETS = (  # noqa: SIM905  as a shell would list them
@@ -59,8 +61,10 @@ class Dockerd:
             f"--host=unix://{self.socket}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
             *("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"),
+            f"--config-file={self.folder}/daemon.json",
             *self._options,
         ]
+        (self.folder / "daemon.json").write_text(json.dumps(daemon_json()))
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + LIMIT_S

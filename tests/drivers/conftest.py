@@ -82,12 +82,21 @@ dockerd = pytest.fixture(scope="session")(a_dockerd)
 
 @pytest.fixture
 def make_docker(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str) -> Iterator[MakeDriver]:
+    yield from _docker(dockerd, paths, cgroup_parent)
+
+
+@pytest.fixture
+def make_docker_with_runtime(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str) -> Iterator[MakeDriver]:
+    yield from _docker(dockerd, paths, cgroup_parent, runtime="podd")
+
+
+def _docker(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str, **more: str) -> Iterator[MakeDriver]:
     """As make_setns; dockerd's own list is looked at, too."""
     for directory in (f"{paths.run_dir}/docker/sandboxes", paths.state_dir, paths.log_dir):
         os.makedirs(directory)
     roots = [paths.run_dir, paths.state_dir]
     before = audit.snapshot(roots, cgroup_parent=cgroup_parent)
-    section = {**dockerd.section, "cgroup_parent": cgroup_parent}
+    section = {**dockerd.section, "cgroup_parent": cgroup_parent, **more}
     yield lambda: DockerDriver("docker", section, paths)
     assert [one["Names"] for one in dockerd.containers() if paths.run_dir in one["Labels"].values()] == []
     audit.until_clean(before, lambda: audit.snapshot(roots, cgroup_parent=cgroup_parent))

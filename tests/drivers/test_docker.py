@@ -13,6 +13,7 @@ from blockbuster import blockbuster_ctx
 from dockerd import IMAGE
 from podd.driver.contract import Driver, Handle
 from podd.testing.contract import DriverContract, until_gone
+from podd.testing.lab import Lab
 
 
 @pytest.mark.root
@@ -33,3 +34,19 @@ class TestDocker(DriverContract):
         with contextlib.suppress(ProcessLookupError):
             os.kill(sandbox.state["pid"], signal.SIGKILL)
         await until_gone(sandbox.state["pid"])
+
+
+@pytest.mark.root
+@pytest.mark.slow
+class TestDockerWithSharedUts(TestDocker):
+    """With podd's OCI runtime below dockerd."""
+
+    @pytest.fixture
+    def make_driver(self, make_docker_with_runtime: Callable[[], Driver]) -> Callable[[], Driver]:
+        return make_docker_with_runtime
+
+    async def test_members_have_one_uts_namespace(self, lab: Lab) -> None:
+        made = await lab.sandbox(hostname="shared")
+        held = [(await lab.created(made.handle)).handle for _ in range(2)]
+        started = await lab.driver.start_containers(held)
+        assert {one.observed.namespaces["uts"] for one in started if one.observed} == {made.observed.namespaces["uts"]}

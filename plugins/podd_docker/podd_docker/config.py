@@ -19,6 +19,7 @@ class Section(Value):
     cgroup_parent: the group in which pods get theirs, from the hierarchies' mount points; "" lets podd choose: the
         setns driver's with "-docker" after it.
     exec_root: dockerd's --exec-root, where its OCI runtime keeps what exec needs.
+    runtime: of dockerd's runtimes, the one by which members share uts: see python -m podd_docker; "" for its default.
     deadline_s: how long dockerd may take to answer. Pulling an image has pull_deadline_s.
     """
 
@@ -26,6 +27,7 @@ class Section(Value):
     network: str = "bridge"
     cgroup_parent: str = ""
     exec_root: str = "/var/run/docker"
+    runtime: str = ""
     deadline_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
     pull_deadline_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 600.0
     log_max_bytes: Annotated[int, msgspec.Meta(ge=4096)] | None = None

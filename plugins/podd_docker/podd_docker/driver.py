@@ -9,6 +9,7 @@ from typing import Any, Self
 import anyio
 import structlog
 from anyio.abc import TaskGroup
+from msgspec.structs import replace
 
 from podd.driver.contract import (
     Capabilities,
@@ -76,6 +77,8 @@ class DockerDriver:
     def __init__(self, name: str, section: Mapping[str, Any], paths: DriverPaths) -> None:
         self.name = name
         self._section = parse(name, section)
+        if self._section.runtime:
+            self.capabilities = replace(self.capabilities, shared_uts=True)
         self._paths = paths
         self._api = Api(name, self._section.socket, self._section.deadline_s)
         self._unusable: PoddError | None = None
@@ -127,23 +130,35 @@ class DockerDriver:
             info = await self._api.get("info")
         except PoddError as exc:
             return Health(usable=False, reason=exc.message, remedy=exc.remedy)
-        self._execs.runtimes = {name: one.get("path", "") for name, one in (info.get("Runtimes") or {}).items()}
+        runtimes: Mapping[str, Any] = info.get("Runtimes") or {}
+        self._execs.runtimes = {
+            name: [one.get("path") or name, *(one.get("runtimeArgs") or ())] for name, one in runtimes.items()
+        }
         version = f"Docker {told.get('Version')}, API {self._api.version[0]}.{self._api.version[1]}"
-        if info.get("CgroupDriver") != "cgroupfs":
-            return Health(
-                usable=False,
-                reason=f"docker: dockerd has the {info.get('CgroupDriver')} cgroup driver, under which a container's "
-                "group is systemd's: podd could neither limit nor pause a pod as a whole",
-                remedy='put "exec-opts": ["native.cgroupdriver=cgroupfs"] into /etc/docker/daemon.json',
-                version=version,
-            )
-        notes = [
-            "members have the pod's hostname in uts namespaces of their own",
-            "members are not held at their start",
-        ]
+        why, remedy = self._unfit(info)
+        if why:
+            return Health(usable=False, reason=why, remedy=remedy, version=version)
+        notes = ["members are not held at their start"]
+        if not self._section.runtime:
+            notes.append("members have uts namespaces of their own, with the pod's hostname: see python -m podd_docker")
         if self._host.least_oom_score_adj == 0:
             notes.append("oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing")
         return Health(usable=True, version=version, notes=notes)
+
+    def _unfit(self, info: Mapping[str, Any]) -> tuple[str, str]:
+        """Why it cannot be used, and what to do; "" where it can."""
+        if info.get("CgroupDriver") != "cgroupfs":
+            return (
+                f"docker: dockerd has the {info.get('CgroupDriver')} cgroup driver, under which a container's group is "
+                "systemd's: podd could neither limit nor pause a pod as a whole",
+                'put "exec-opts": ["native.cgroupdriver=cgroupfs"] into /etc/docker/daemon.json',
+            )
+        if self._section.runtime and self._section.runtime not in (info.get("Runtimes") or {}):
+            return (
+                f"drivers.{self.name}.runtime: dockerd has no runtime {self._section.runtime}",
+                "python -m podd_docker tells what to put into /etc/docker/daemon.json",
+            )
+        return "", ""
 
     def _check_usable(self) -> None:
         if self._unusable is not None:

@@ -61,7 +61,7 @@ class Execs:
         self._exec_root = exec_root
         self._tasks = tasks
         self._execs: OrderedDict[str, _Exec] = OrderedDict()
-        self.runtimes: Mapping[str, str] = {}  # name -> program, as dockerd tells
+        self.runtimes: Mapping[str, list[str]] = {}  # name -> command, as dockerd tells
 
     async def start(
         self, container: ContainerState, request: ExecRequest, stdio: Sequence[int]
@@ -108,7 +108,7 @@ class Execs:
             with open(f"{run.folder}/process.json", "w", encoding="utf-8") as file:
                 json.dump(_process(state, request), file)
             command = [
-                *(runtime, "--root", os.path.dirname(state), "--log", f"{run.folder}/log", "--log-format", "json"),
+                *(*runtime, "--root", os.path.dirname(state), "--log", f"{run.folder}/log", "--log-format", "json"),
                 *("exec", "--process", f"{run.folder}/process.json", "--pid-file", f"{run.folder}/pid"),
                 container.docker_id,
             ]
@@ -118,8 +118,8 @@ class Execs:
             shutil.rmtree(run.folder, ignore_errors=True)
             raise
 
-    def _runtime_of(self, container: ContainerState) -> tuple[str, str]:
-        """The directory of its state of this container, and the program."""
+    def _runtime_of(self, container: ContainerState) -> tuple[str, list[str]]:
+        """The directory of its state of this container, and the command."""
         found = glob.glob(f"{glob.escape(self._exec_root)}/runtime-*/{NAMESPACE}")
         if not found:
             raise Unsupported(
@@ -129,7 +129,7 @@ class Execs:
         for root in found:
             if os.path.isfile(f"{root}/{container.docker_id}/state.json"):
                 name = os.path.basename(os.path.dirname(root)).removeprefix("runtime-")
-                return f"{root}/{container.docker_id}", self.runtimes.get(name) or name
+                return f"{root}/{container.docker_id}", self.runtimes.get(name) or [name]
         raise Conflict(f"container {container.name}: is not running")
 
     # ---- until its end

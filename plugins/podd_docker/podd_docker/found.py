@@ -71,6 +71,10 @@ class Found:
         return msgspec.convert(self._shape["namespaces"], NamespaceScopes)
 
     @property
+    def shares_uts(self) -> bool:
+        return bool(self._shape["shares_uts"]) and self.namespaces.uts == "pod" and self.namespaces.net == "pod"
+
+    @property
     def addresses(self) -> list[str]:
         networks = (self._told.get("NetworkSettings", {}).get("Networks") or {}).values()
         given = [one.get(key) for one in networks for key in ("IPAddress", "GlobalIPv6Address")]

@@ -19,12 +19,13 @@ S = TypeVar("S", bound=Value)
 
 class SandboxState(Value):
     """docker_id, pid, starttime_ticks: of the holder, as dockerd and the kernel know it. cgroup: from the hierarchies'
-    mount points."""
+    mount points. shares_uts: members join the holder's, by podd's OCI runtime."""
 
     docker_id: str
     cgroup: str
     hostname: str
     namespaces: NamespaceScopes
+    shares_uts: bool
     pid: int
     starttime_ticks: int
     boot_id: str

@@ -37,8 +37,8 @@ def sandbox(state: SandboxState, group: Group) -> Observed:
     """The namespaces that members share, as far as dockerd lets them. Raises ProcessLookupError: the holder is gone."""
     found, hosts, scopes = process.namespaces(state.pid), process.namespaces(os.getpid()), state.namespaces
     shown = {name: found[name] for name in ("net", "ipc")}
-    if scopes.uts == "node":
-        shown["uts"] = hosts["uts"]
+    if scopes.uts == "node" or state.shares_uts:
+        shown["uts"] = found["uts"]
     if scopes.pid != "container":
         shown["pid"] = hosts["pid"] if scopes.pid == "node" else found["pid"]
     return Observed(namespaces=shown, cgroup=group.path, limits=limits(group))
@@ -98,7 +98,7 @@ def rows(pod: Handle, members: Mapping[str, int]) -> list[NamespaceRow]:
     made: list[NamespaceRow] = []
     for kind in _SHOWN:
         inodes = {its[kind] for its in found.values()}
-        if holder and kind in ("net", "ipc", "pid") and holder[kind] in shared:
+        if holder and kind in ("net", "ipc", "uts", "pid") and holder[kind] in shared:
             inodes.add(holder[kind])
         for inode in sorted(inodes):
             inside = sorted(name for name, its in found.items() if its[kind] == inode)
@@ -114,7 +114,7 @@ def rows(pod: Handle, members: Mapping[str, int]) -> list[NamespaceRow]:
 def sandbox_inodes(state: SandboxState) -> list[int]:
     """Of the namespaces that the holder holds for the members."""
     found = _namespaces(state.pid)
-    names = ["net", "ipc", *(["pid"] if state.namespaces.pid == "pod" else [])]
+    names = ["net", "ipc", *(["pid"] if state.namespaces.pid == "pod" else []), *(["uts"] if state.shares_uts else [])]
     return [found[name] for name in names if found]
 
 

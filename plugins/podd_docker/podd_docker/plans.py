@@ -61,7 +61,12 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
         "ReadonlyRootfs": True,
         "LogConfig": {"Type": "none", "Config": {}},
     }
-    shape = {"cgroup": cgroup, "hostname": config.hostname, "namespaces": _scopes(config)}
+    shape = {
+        "cgroup": cgroup,
+        "hostname": config.hostname,
+        "namespaces": _scopes(config),
+        "shares_uts": bool(section.runtime),
+    }
     labels = {
         KIND: HOLDER,
         ID: config.id,
@@ -124,6 +129,7 @@ def member_body(
         "HostConfig": {
             "CgroupParent": f"/{sandbox.cgroup}",
             "CgroupnsMode": "private",
+            **({"Runtime": section.runtime} if sandbox.shares_uts else {}),
             **_joined(sandbox, target),
             **limits_body(config.limits),
             **_security(config, seccomp),

@@ -206,6 +206,7 @@ def _state(found: Found) -> handles.SandboxState | None:
         cgroup=found.cgroup,
         hostname=found.hostname,
         namespaces=found.namespaces,
+        shares_uts=found.shares_uts,
         pid=pid,
         starttime_ticks=starttime_ticks,
         boot_id=boot_id,
