@@ -23,8 +23,11 @@ import machine
 import measures
 import probing
 from compare import US, compare
+from docker import docker
 from effort import FULL, QUICK, Effort
 from figures import Row
+from peers import Skipped
+from places import shared_as_before
 from subject import Podd, make_rootfs
 
 ALONE: dict[str, Callable[[Podd, Effort], list[Row]]] = {
@@ -35,6 +38,7 @@ ALONE: dict[str, Callable[[Podd, Effort], list[Row]]] = {
     "probes": probing.probes,
 }
 COMPARED = "compare"
+ON_DOCKER = "docker"
 
 
 def main() -> int:
@@ -43,7 +47,7 @@ def main() -> int:
         sys.exit("bench: needs root: pods are made of namespaces, mounts and cgroups")
     signal.signal(signal.SIGTERM, _leave)
     effort = QUICK if args.quick else FULL
-    wanted = args.only or [*ALONE, COMPARED]
+    wanted = args.only or [*ALONE, ON_DOCKER, COMPARED]
     folder = tempfile.mkdtemp(prefix="podd-benchmark-", dir=args.directory)
     os.chmod(folder, 0o755)
     try:
@@ -52,6 +56,12 @@ def main() -> int:
         rootfs = make_rootfs(folder)
         rows = _alone(folder, rootfs, wanted, effort)
         compared, skipped = compare(folder, rootfs, effort) if COMPARED in wanted else ([], {})
+        if ON_DOCKER in wanted:
+            try:
+                with shared_as_before():
+                    rows += docker(folder, rootfs, effort)
+            except Skipped as why:
+                skipped[ON_DOCKER] = str(why)
     except FileNotFoundError as missing:
         sys.exit(f"bench: {missing}")
     finally:
@@ -69,7 +79,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few samples of each: it shows that all works, no more")
-    parser.add_argument("--only", action="append", choices=[*ALONE, COMPARED], help="this part; may be repeated")
+    parser.add_argument(
+        "--only", action="append", choices=[*ALONE, ON_DOCKER, COMPARED], help="this part; may be repeated"
+    )
     parser.add_argument("--directory", default="/var/tmp", help="on whose file system state is kept, [%(default)s]")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     return parser.parse_args()

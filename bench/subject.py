@@ -65,11 +65,12 @@ def make_rootfs(folder: str) -> str:
 class Podd:
     """Started by entering; leaving deletes its pods, ends it and removes what it kept."""
 
-    def __init__(self, folder: str, rootfs: str) -> None:
-        """folder: is made."""
+    def __init__(self, folder: str, rootfs: str, *, config: str = CONFIG, image: str = "") -> None:
+        """folder: is made. image: of the pods, instead of rootfs."""
         self.socket = os.path.join(folder, "podd.sock")
         self._folder = folder
-        self._rootfs = rootfs
+        self._image = image or f"rootfs:{rootfs}"
+        self._written = config
         self._config = os.path.join(folder, "podd.toml")
         # Compiled before, as it is where podd is installed; but not into the source tree that it may run from.
         self._compiled = os.path.join(os.path.dirname(folder), "pycache")
@@ -88,7 +89,7 @@ class Podd:
     def __enter__(self) -> Self:
         make(self._folder)
         with open(self._config, "w", encoding="utf-8") as file:
-            file.write(CONFIG.format(cgroup=cgroup(self._folder)))
+            file.write(self._written.replace("{cgroup}", cgroup(self._folder)))
         try:
             if not os.path.isdir(self._compiled):
                 self._start()
@@ -151,13 +152,13 @@ class Podd:
     def manifest(self, name: str) -> str:
         """Three members with limits; the default seccomp profile, capabilities and masked paths are podd's own."""
         limits = {"cpu": str(CPUS), "memory": f"{MEMORY_MIB}Mi", "podd.io/pids": PIDS}
-        container = {"image": f"rootfs:{self._rootfs}", "command": COMMAND, "resources": {"limits": limits}}
+        container = {"image": self._image, "command": COMMAND, "resources": {"limits": limits}}
         return _pod(name, [{"name": f"c{number}", **container} for number in range(MEMBERS)])
 
     def probed(self, name: str, probe: dict[str, Any]) -> str:
         """One member, which serves a page; with that as its readiness probe."""
         serve = ["busybox", "httpd", "-f", "-p", f"127.0.0.1:{WEB_PORT}", "-h", WEB]
-        return _pod(name, [{"name": "c", "image": f"rootfs:{self._rootfs}", "command": serve, "readinessProbe": probe}])
+        return _pod(name, [{"name": "c", "image": self._image, "command": serve, "readinessProbe": probe}])
 
     def cli(self, *words: str) -> None:
         """Raises CalledProcessError."""

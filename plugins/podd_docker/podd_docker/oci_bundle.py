@@ -31,10 +31,7 @@ def share_uts(config: dict[str, Any]) -> bool:
 
 
 def main(arguments: list[str]) -> None:
-    bundle = "."
-    for option, value in zip(arguments, arguments[1:], strict=False):
-        if option in ("--bundle", "-b"):
-            bundle = value
+    bundle = arguments[arguments.index("--bundle") + 1] if "--bundle" in arguments else "."
     path = os.path.join(bundle, "config.json")
     with open(path, encoding="utf-8") as file:
         config = json.load(file)
