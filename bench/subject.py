@@ -152,7 +152,8 @@ class Podd:
     def manifest(self, name: str) -> str:
         """Three members with limits; the default seccomp profile, capabilities and masked paths are podd's own."""
         limits = {"cpu": str(CPUS), "memory": f"{MEMORY_MIB}Mi", "podd.io/pids": PIDS}
-        container = {"image": self._image, "command": COMMAND, "resources": {"limits": limits}}
+        image = {"image": self._image, "imagePullPolicy": "IfNotPresent"}
+        container = {**image, "command": COMMAND, "resources": {"limits": limits}}
         return _pod(name, [{"name": f"c{number}", **container} for number in range(MEMBERS)])
 
     def probed(self, name: str, probe: dict[str, Any]) -> str:

@@ -43,13 +43,21 @@ class Images:
     # ---- those of pods
 
     async def of(self, container: ContainerConfig) -> Mapping[str, Any]:
-        """What dockerd knows of the image, pulled where it is not there.
+        """What dockerd knows of the image, pulled where its policy asks for that.
 
-        Raises Unavailable: it cannot be pulled; Invalid: its name is none.
+        Raises Unavailable: it cannot be pulled; Invalid: its name is none, or it may not be pulled.
         """
+        if container.pull == "Always":
+            await self._pull(container)
         try:
             return await self._inspect(container.image)
-        except NotFound:
+        except NotFound as exc:
+            if container.pull == "Never":
+                raise Invalid(
+                    f"container {container.name}: image {container.image!r} is not present with pull policy of Never",
+                    remedy="load it: docker load, or let it be pulled",
+                    reason="ErrImageNeverPull",
+                ) from exc
             await self._pull(container)
             return await self._inspect(container.image)
 

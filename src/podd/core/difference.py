@@ -238,7 +238,7 @@ def _value(owner: Struct, name: str) -> object:
     value = getattr(owner, name)
     match owner, name:
         case Container(image=image), "image_pull_policy":
-            value = None if value == _pull_policy(image) else value
+            value = None if value == pull_policy(image) else value
         case Container(), "resize_policy":
             value = tuple(policy for policy in value if policy.restart_policy != "NotRequired")
     if (kind, name) in _DEFAULTS and value == _DEFAULTS[kind, name]:
@@ -254,7 +254,7 @@ def _with_requests(one: Container, other: Container) -> Container:
     return msgspec.structs.replace(one, resources=ResourceRequirements(limits=own.limits, requests=requests))
 
 
-def _pull_policy(image: str) -> str:
+def pull_policy(image: str) -> Literal["Always", "IfNotPresent"]:
     """Of an image whose manifest gives none."""
     name, _, digest = image.partition("@")
     tag = name.rpartition("/")[2].partition(":")[2]

@@ -106,6 +106,7 @@ class ContainerConfig(Value):
     name: str
     attempt: int  # 0 for the first instance of this container
     image: str  # "rootfs:/absolute/directory", or a reference for drivers with images
+    pull: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"  # of a reference, when the container is made
     command: Sequence[str] = ()  # replaces the image's entrypoint
     args: Sequence[str] = ()  # replaces the image's cmd
     env: Sequence[tuple[str, str]] = ()  # in order; the environment starts empty

@@ -128,7 +128,7 @@ _POD_SPEC = {
 _CONTAINER = {
     "name": _honoured(),
     "image": _honoured("rootfs:/directory for drivers without images"),
-    "imagePullPolicy": _honoured("of no meaning for rootfs: images"),
+    "imagePullPolicy": _honoured("by drivers with images; of no meaning for rootfs: images"),
     "command": _honoured("$(NAME) is expanded"),
     "args": _honoured("$(NAME) is expanded"),
     "env": _honoured("the environment starts empty"),
