@@ -7,13 +7,12 @@ what a compiler makes of
     int main(void) {
         sigset_t wanted = {SIGINT, SIGTERM, SIGCHLD};
         sigprocmask(SIG_BLOCK, &wanted, NULL);
-        for (;;) {
-            int signal = sigtimedwait(&wanted, NULL, NULL);
-            if (signal == SIGINT || signal == SIGTERM)
-                _exit(0);
+        for (int signal = SIGCHLD;; signal = sigtimedwait(&wanted, NULL, NULL)) {
             if (signal == SIGCHLD)
                 while (wait4(-1, NULL, WNOHANG, NULL) > 0)
                     ;
+            if (signal == SIGTERM || signal == SIGINT)
+                _exit(0);
         }
     }
 
@@ -35,6 +34,7 @@ _X86_64 = bytes.fromhex(
     "31d2"  #          xor edx, edx            NULL,
     "41ba08000000"  #  mov r10d, 8             8)
     "0f05"  #          syscall
+    "eb2c"  #          jmp reap
     "b880000000"  #    mov eax, 128    wait: rt_sigtimedwait(
     "4889e7"  #        mov rdi, rsp            &wanted,
     "31f6"  #          xor esi, esi            NULL,
@@ -62,13 +62,14 @@ _X86_64 = bytes.fromhex(
 )
 
 _AARCH64 = struct.pack(
-    "<33I",
+    "<34I",
     *(0xD2880040, 0xF2A00020),  #              mov x0, 0x14002    as above
     0xF81F0FE0,  #                             str x0, [sp, -16]!
     0xD28010E8,  #                             mov x8, 135        rt_sigprocmask(
     *(0xD2800000, 0x910003E1),  #              mov x0, 0; x1, sp    SIG_BLOCK, &wanted,
     *(0xD2800002, 0xD2800103),  #              mov x2, 0; x3, 8     NULL, 8)
     0xD4000001,  #                             svc 0
+    0x14000010,  #                             b reap
     0xD2801128,  #                       wait: mov x8, 137        rt_sigtimedwait(
     *(0x910003E0, 0xD2800001),  #              mov x0, sp; x1, 0    &wanted, NULL,
     *(0xD2800002, 0xD2800103),  #              mov x2, 0; x3, 8     NULL, 8)
