@@ -68,7 +68,7 @@ LINES = {
     "create cm x --from-file ": [":files"],
     "--socket ": [":files"],
     "frobnicate ": [],
-    "d": ["diff", "describe", "delete", "debug", "drivers"],
+    "d": ["diff", "describe", "delete", "debug", "drivers", "docker"],
     "logs --t": ["--tail", "--timestamps"],
 }
 

@@ -15,7 +15,7 @@ from running import running_on
 
 from dockerd import IMAGE, Dockerd, a_dockerd
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(180)]
 
 COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
 STUBBORN = "trap '' TERM INT HUP; while :; do sleep 1000; done"
@@ -203,6 +203,15 @@ def test_a_member_that_was_removed_behind_its_back_is_made_again(on_docker: Podd
 def is_renewed(podd: Podd, before: dict[str, int]) -> bool:
     now = podd.pids("p")
     return now.keys() == before.keys() and not {*now.values()} & {*before.values()}
+
+
+def test_twenty_pods_at_once(on_docker: Podd) -> None:
+    podd = on_docker
+    documents = [manifest(f"p{n}", *[image(sleeper(c)) for c in "abc"]) for n in range(20)]
+    podd.apply("\n---\n".join(documents))
+    statuses = [pod["status"] for pod in podd.pods()]
+    assert [s["phase"] for s in statuses] == ["Running"] * 20
+    assert [c["restartCount"] for s in statuses for c in s["containerStatuses"]] == [0] * 60
 
 
 # ---- dockerd itself

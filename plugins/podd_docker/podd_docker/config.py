@@ -19,7 +19,7 @@ class Section(Value):
     cgroup_parent: the group in which pods get theirs, from the hierarchies' mount points; "" lets podd choose: the
         setns driver's with "-docker" after it.
     exec_root: dockerd's --exec-root, where its OCI runtime keeps what exec needs.
-    runtime: of dockerd's runtimes, the one by which members share uts: see python -m podd_docker; "" for its default.
+    runtime: of dockerd's runtimes, the one by which members share uts: see podd-cli docker setup; "" for its default.
     deadline_s: how long dockerd may take to answer. Pulling an image has pull_deadline_s.
     """
 

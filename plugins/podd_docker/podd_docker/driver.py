@@ -140,7 +140,7 @@ class DockerDriver:
             return Health(usable=False, reason=why, remedy=remedy, version=version)
         notes = ["members are not held at their start"]
         if not self._section.runtime:
-            notes.append("members have uts namespaces of their own, with the pod's hostname: see python -m podd_docker")
+            notes.append("members have uts namespaces of their own, with the pod's hostname: see podd-cli docker setup")
         if self._host.least_oom_score_adj == 0:
             notes.append("oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing")
         return Health(usable=True, version=version, notes=notes)
@@ -156,7 +156,7 @@ class DockerDriver:
         if self._section.runtime and self._section.runtime not in (info.get("Runtimes") or {}):
             return (
                 f"drivers.{self.name}.runtime: dockerd has no runtime {self._section.runtime}",
-                "python -m podd_docker tells what to put into /etc/docker/daemon.json",
+                "podd-cli docker setup tells what to put into /etc/docker/daemon.json",
             )
         return "", ""
 

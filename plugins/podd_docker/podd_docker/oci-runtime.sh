@@ -1,6 +1,6 @@
 #!/bin/sh
 # An OCI runtime for dockerd that is runc, but for one thing: a container that joins the network namespace of another
-# joins its uts namespace too, for which dockerd has no option. `python -m podd_docker` tells how dockerd learns of it.
+# joins its uts namespace too, for which dockerd has no option. `podd-cli docker setup` tells how dockerd learns of it.
 # PODD_RUNC: another runtime than runc.
 set -eu
 runc=${PODD_RUNC:-runc}

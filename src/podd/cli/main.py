@@ -40,6 +40,7 @@ COMMANDS = {  # word: its module in podd.cli, and what it does
     "label": ("label", "set labels of pods that are there"),
     "annotate": ("label", "set annotations of pods that are there"),
     "drivers": ("drivers", "show the drivers and what they can do"),
+    "docker": ("docker", "print what dockerd is to be told for pods on it"),
     "info": ("info", "show where the daemon keeps things, and its problems"),
     "reload": ("reload", "have the daemon read its configuration and its static pods again"),
     "version": ("info", "show the versions of podd-cli and the daemon"),
