@@ -267,3 +267,28 @@ def test_an_end_names_its_container_as_the_container_is_named() -> None:
     (one,) = status.status(world.state, str).container_statuses
     assert one.state.terminated is not None
     assert one.state.terminated.container_id == one.container_id != ""
+
+
+def test_a_sidecar_hears_its_signal_though_a_member_takes_all_the_time() -> None:
+    world = World.of("a", init_containers=(sidecar("one"), sidecar("two")))
+    world.go_well()
+    world.feed(ev.StopAsked(grace_s=5))
+    world.settle()
+    assert world.signals == [(15, ("a",))]
+    world.sleep(5)
+    assert sorted(world.signals[1:]) == [(9, ("a",)), (15, ("one", "two"))]
+    world.exit("one")
+    world.settle()
+    world.sleep(2)
+    assert world.signals[3:] == [(9, ("two",))]
+    assert world.state.sandbox is None
+
+
+def test_at_once_means_sidecars_too() -> None:
+    world = World.of("a", init_containers=(sidecar("proxy"),))
+    world.go_well()
+    world.feed(ev.StopAsked(grace_s=5))
+    world.settle()
+    world.feed(ev.StopAsked(grace_s=0))
+    world.settle()
+    assert world.signals[1:] == [(9, ("proxy", "a"))]

@@ -16,7 +16,7 @@ from podd.model.ids import ContainerId
 
 SIGKILL = 9
 KILL_PATIENCE_S = 10  # how long a SIGKILL may take before the sandbox is destroyed as a whole
-EXTENSION_S = 2  # for a stop signal after a preStop hook that took all the time there was; as long as the kubelet's
+EXTENSION_S = 2  # for a stop signal that comes late, since hooks or others took all the time; as long as the kubelet's
 
 
 def end(state: PodState, now_ns: int) -> Steps:
@@ -66,9 +66,9 @@ def _is_late(state: PodState, ending: container.Stopping, now_ns: int) -> bool:
 
 
 def _is_its_turn(state: PodState, name: str, everyone: Iterable[str]) -> bool:
-    """A sidecar ends when those that it serves have: all that are none, and the sidecars after it."""
+    """A sidecar ends when those that it serves have, or have had their time: all that are none, and those after it."""
     sidecars = of_kind(state, "sidecar")
-    if name not in sidecars or state.goal.want == "run":
+    if name not in sidecars or state.goal.want == "run" or state.goal.extended:
         return True
     after = sidecars[sidecars.index(name) + 1 :]
     starting = [n for n, m in state.members.items() if isinstance(m.instance, container.Starting)]
@@ -76,12 +76,16 @@ def _is_its_turn(state: PodState, name: str, everyone: Iterable[str]) -> bool:
 
 
 def _out_of_time(state: PodState, goal: Goal, now_ns: int) -> tuple[PodState, Goal]:
-    """Hooks that still run get their containers a moment for the stop signal, once; then all that is left is killed."""
-    hooked = {n: i for n, i in live(state).items() if isinstance(i, container.Stopping) and not i.pre_stop}
-    if not hooked or goal.extended:
+    """Those that were never told, as their hook still runs or their turn never came, get a moment for their stop
+    signal, once. The others are killed, and in the end all that is left.
+    """
+    untold = [n for n, i in live(state).items() if isinstance(i, container.Stopping) and not i.told]
+    if not untold or goal.extended or goal.grace_s <= 0:
         return state, replace(goal, kills=1, kill_at_ns=now_ns + KILL_PATIENCE_S * SECOND)
-    for name, ending in hooked.items():
-        state = with_instance(state, name, instance=replace(ending, pre_stop=True))
+    for name, ending in live(state).items():
+        if isinstance(ending, container.Stopping):
+            kill_at = now_ns if ending.told else None
+            state = with_instance(state, name, instance=replace(ending, pre_stop=True, kill_at_ns=kill_at))
     return state, replace(goal, extended=True, kill_at_ns=now_ns + EXTENSION_S * SECOND)
 
 

@@ -23,7 +23,7 @@ class Goal(Value):
 
     "finish": nobody asked for it, the pod has come to its end; reason says why where its members do not.
     kill_at_ns: when patience with those that are to end ends; None before they are told.
-    extended: preStop hooks took all the time there was, and their containers got a moment more for the stop signal.
+    extended: hooks and others took all the time there was, and those not yet told got a moment for their stop signal.
     kills: how often patience has ended: after the first everything left gets SIGKILL, after the second the sandbox is
     destroyed over their heads.
     """
