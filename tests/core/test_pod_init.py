@@ -292,3 +292,16 @@ def test_at_once_means_sidecars_too() -> None:
     world.feed(ev.StopAsked(grace_s=0))
     world.settle()
     assert world.signals[1:] == [(9, ("proxy", "a"))]
+
+
+def test_the_deadline_of_one_that_takes_anothers_place_begins_when_it_is_let_go() -> None:
+    world = World.of("a", active_deadline_seconds=5, replaces=World.of().state.uid)
+    world.settle()
+    world.sleep(60)
+    assert (world.running, status.phase(world.state)) == ([], "Pending")
+    world.feed(ev.PredecessorGone())
+    world.settle()
+    world.sleep(4)
+    assert world.running == ["a"]
+    world.sleep(1)
+    assert world.signals == [(15, ("a",))]

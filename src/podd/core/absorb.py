@@ -37,8 +37,8 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
             return health.absorb(state, report, now_ns)
         case ev.Resized():
             return _absorb_resized(state, report)
-        case ev.PredecessorGone():
-            return replace(state, replaces=None), []
+        case ev.PredecessorGone() if state.replaces is not None:
+            return replace(state, replaces=None, started_at_ns=state.started_at_ns and now_ns), []
         case ev.Frozen() if isinstance(state.sandbox, sandbox.Ready):
             return _absorb_frozen(state, report, now_ns)
         case _:

@@ -143,9 +143,13 @@ def has_failed_init(state: PodState) -> bool:
 
 
 def deadline_ns(state: PodState) -> int | None:
-    """activeDeadlineSeconds, counted as by the kubelet: from when the pod was first set out to be started."""
+    """activeDeadlineSeconds, counted as by the kubelet: from when the pod was first set out to be started. While it is
+    held for another to end, none of that is its own time.
+    """
     seconds = state.pod.spec.active_deadline_seconds
-    return None if seconds is None or state.started_at_ns is None else state.started_at_ns + seconds * SECOND
+    if seconds is None or state.started_at_ns is None or state.replaces is not None:
+        return None
+    return state.started_at_ns + seconds * SECOND
 
 
 def begin_due(state: PodState) -> int:
