@@ -28,10 +28,11 @@ from effort import FULL, QUICK, Effort
 from figures import Row
 from peers import Skipped
 from places import shared_as_before
-from subject import Podd, make_rootfs
+from subject import CONFIG, ON_RUNC, Podd, make_rootfs
 
 ALONE: dict[str, Callable[[Podd, Effort], list[Row]]] = {
     "start": measures.start_and_delete,
+    "runc": measures.start_on_runc,
     "parallel": measures.parallel,
     "exec": measures.exec_true,
     "density": measures.density,
@@ -95,8 +96,8 @@ def _alone(folder: str, rootfs: str, wanted: Sequence[str], effort: Effort) -> l
     """Each part on a podd of its own, so that none measures what another has left."""
     rows: list[Row] = []
     for name, measure in ALONE.items():
-        if name in wanted:
-            with Podd(f"{folder}/{name}", rootfs) as podd:
+        if name in wanted and (name != "runc" or shutil.which("runc")):
+            with Podd(f"{folder}/{name}", rootfs, config=ON_RUNC if name == "runc" else CONFIG) as podd:
                 rows += measure(podd, effort)
     return rows
 

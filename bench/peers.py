@@ -15,7 +15,7 @@ from typing import Protocol, Self
 
 import processes
 from places import cgroup, make, wipe
-from subject import COMMAND, CPUS, MEMBERS, MEMORY_MIB, PIDS, START_S, STOP_S, Podd
+from subject import COMMAND, CONFIG, CPUS, MEMBERS, MEMORY_MIB, ON_RUNC, PIDS, START_S, STOP_S, Podd
 from wire import Wire
 
 IMAGE = "bench"
@@ -45,8 +45,8 @@ class Engine(Protocol):
 class OurOwn:
     """podd by way of podd-cli."""
 
-    def __init__(self, folder: str, rootfs: str) -> None:
-        self._podd = Podd(folder, rootfs)
+    def __init__(self, folder: str, rootfs: str, config: str = CONFIG) -> None:
+        self._podd = Podd(folder, rootfs, config=config)
         self._manifest = f"{folder}.pod.json"
 
     def __enter__(self) -> Self:
@@ -72,6 +72,18 @@ class OurOwn:
 
     def daemons(self) -> list[int]:
         return [self._podd.pid, *self._podd.zygotes(processes.parents())]
+
+
+class OurOwnOnRunc(OurOwn):
+    """The same, with the members made by runc."""
+
+    def __init__(self, folder: str, rootfs: str) -> None:
+        super().__init__(folder, rootfs, ON_RUNC)
+
+    def __enter__(self) -> Self:
+        _need("runc")
+        super().__enter__()
+        return self
 
 
 class Podman:
@@ -202,7 +214,7 @@ class Docker:
         _run(["docker", "--config", f"{self._folder}/client", "-H", self._socket, *words], {})
 
 
-PEERS: dict[str, Callable[[str, str], Engine]] = {"podman": Podman, "docker": Docker}
+PEERS: dict[str, Callable[[str, str], Engine]] = {"podd-runc": OurOwnOnRunc, "podman": Podman, "docker": Docker}
 
 _RLIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 

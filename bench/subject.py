@@ -42,6 +42,9 @@ cgroup_parent = "{cgroup}"
 """
 
 
+ON_RUNC = f'default_driver = "runc"\n{CONFIG.replace("drivers.setns", "drivers.runc")}'
+
+
 def make_rootfs(folder: str) -> str:
     """The smallest image there is: busybox, linked statically. Returns its directory.
 

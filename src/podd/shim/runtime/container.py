@@ -9,9 +9,12 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from podd.errors import Conflict, PoddError
+from podd.linux.cgroup import Layout
 from podd.shim import stage
-from podd.shim.container import Container, Pipes, Places, Pod, kill_group
+from podd.shim.container import KILL_SLICE_S, Container, Pipes, Places, Pod, kill_group
 from podd.shim.failure import doing
+from podd.shim.files import remove_tree
+from podd.shim.home import unthrottled
 from podd.shim.processes import Child, cgroup_of
 from podd.shim.rootfs import tidy
 from podd.shim.runtime.bundle import CONSOLE, LOG, PID, Bundle, laid_out
@@ -98,7 +101,9 @@ class RuntimeContainer(Container):
         if self.runtime.knows(self.id):
             await kill_group(self._pod.loop, self._group)
             await self._delete()
+            remove_tree(self.runtime.state(self.id))
             self._group.create()
+            self._group.apply(unthrottled(self.plan["limits"]))
 
     def _have_grouped(self, pid: int) -> None:
         """In every hierarchy that podd limits it in, whichever of them the runtime cares for."""
@@ -130,8 +135,14 @@ class RuntimeContainer(Container):
         await super()._remove()
 
     async def _delete(self) -> None:
-        """Have the runtime forget it. What it cannot do itself is left to `remove`, which needs no runtime."""
-        if self.runtime.knows(self.id):
+        """Have the runtime forget it. What it cannot do itself is left to `remove`, which needs no runtime.
+
+        All that runc has of a container whose processes are dead is its directory, which `remove` takes away, and a
+        group in each hierarchy; to start runc for that takes ten times as long.
+        """
+        if self.runtime.plan["name"] == "runc":
+            Layout.everywhere().group(self._group.path).remove(KILL_SLICE_S)
+        elif self.runtime.knows(self.id):
             with suppress(PoddError):
                 await self.runtime.run(self.bundle.path(LOG), ["delete", "--force", self.id], self._subject)
 
