@@ -20,7 +20,7 @@ from podd.driver.contract import ContainerConfig, Mount, Security
 from podd.errors import Invalid, Unsupported
 from podd.linux import capabilities
 from podd.model.ids import ContainerId, SandboxId
-from podd_docker import filters, holder, logs, oci_bundle, plans, times
+from podd_docker import filters, holder, logs, plans, times
 from podd_docker.config import parse
 from podd_docker.found import Found
 
@@ -314,24 +314,35 @@ def test_a_start_that_failed_is_an_end() -> None:
 # ---- the OCI runtime -------------------------------------------------------------------------------------------------
 
 
+def become_runc(folder: Path, config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the bundle says then, and the words that runc was given."""
+    (folder / "config.json").write_text(json.dumps(config, separators=(",", ":")))
+    script = Path(holder.__file__).parent / "oci-runtime.sh"
+    words = ["--root", "/r", "create", "--bundle", str(folder), "id"]
+    done = subprocess.run(
+        ["/bin/sh", script, *words], env={**os.environ, "PODD_RUNC": "echo"}, capture_output=True, text=True, check=True
+    )
+    return json.loads((folder / "config.json").read_text()), [*done.stdout.split()][: len(words)]
+
+
 def bundle(net: str | None, uts: str | None = "") -> dict[str, Any]:
-    spaces = [{"type": "network"} | ({"path": net} if net else {})]
+    spaces = [{"type": "mount"}, {"type": "network"} | ({"path": net} if net else {})]
     if uts is not None:
         spaces.append({"type": "uts"} | ({"path": uts} if uts else {}))
-    return {"hostname": "h", "linux": {"namespaces": spaces}}
+    process = {"args": ['{"type":"uts"},"hostname":"x"', '{"type":"network","path":"/proc/1/ns/net"}']}
+    return {"process": process, "hostname": "h", "linux": {"namespaces": spaces}}
 
 
-def test_uts_is_joined_where_the_network_is() -> None:
-    config = bundle("/proc/4711/ns/net")
-    assert oci_bundle.share_uts(config)
-    assert config == {
-        "linux": {
-            "namespaces": [
-                {"type": "network", "path": "/proc/4711/ns/net"},
-                {"type": "uts", "path": "/proc/4711/ns/uts"},
-            ]
-        }
-    }
+def test_uts_is_joined_where_the_network_is(tmp_path: Path) -> None:
+    before = bundle("/proc/4711/ns/net")
+    after, words = become_runc(tmp_path, before)
+    assert words == ["--root", "/r", "create", "--bundle", str(tmp_path), "id"]
+    assert after.pop("linux")["namespaces"] == [
+        {"type": "mount"},
+        {"type": "network", "path": "/proc/4711/ns/net"},
+        {"type": "uts", "path": "/proc/4711/ns/uts"},
+    ]
+    assert after == {"process": before["process"]}
 
 
 @pytest.mark.parametrize(
@@ -345,21 +356,8 @@ def test_uts_is_joined_where_the_network_is() -> None:
         {},
     ],
 )
-def test_nothing_else_is_changed(config: dict[str, Any]) -> None:
-    before = json.dumps(config)
-    assert not oci_bundle.share_uts(config)
-    assert json.dumps(config) == before
-
-
-def test_the_runtime_changes_the_bundle_and_becomes_runc(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(bundle("/proc/4711/ns/net")))
-    script = Path(oci_bundle.__file__).parent / "oci-runtime.sh"
-    words = ["--root", "/r", "create", "--bundle", str(tmp_path), "id"]
-    done = subprocess.run(
-        ["/bin/sh", script, *words], env={**os.environ, "PODD_RUNC": "echo"}, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == words
-    assert "/proc/4711/ns/uts" in (tmp_path / "config.json").read_text()
+def test_nothing_else_is_changed(tmp_path: Path, config: dict[str, Any]) -> None:
+    assert become_runc(tmp_path, config)[0] == config
 
 
 # ---- configuration ---------------------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ RUNTIME = "podd"
 def daemon_json() -> dict[str, object]:
     """The part of daemon.json. dockerd makes a script of a program and its arguments, so nothing need be executable."""
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "oci-runtime.sh")
-    arguments = [script, "--python", sys.executable]
-    return {"runtimes": {RUNTIME: {"path": "/bin/sh", "runtimeArgs": arguments}}}
+    return {"runtimes": {RUNTIME: {"path": "/bin/sh", "runtimeArgs": [script]}}}
 
 
 def main() -> None:
