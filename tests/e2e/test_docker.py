@@ -154,6 +154,18 @@ def test_one_member_that_cannot_run_undoes_all(on_docker: Podd, bad: dict[str, A
     podd.assert_clean(before)
 
 
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [("IfNotPresent", "failed to pull image"), ("Never", "is not present with pull policy of Never")],
+)
+def test_an_image_that_is_not_there(on_docker: Podd, policy: str, why: str) -> None:
+    podd = on_docker
+    nowhere = sh("a", "sleep 1000", image="127.0.0.1:1/nowhere:1", imagePullPolicy=policy)
+    out = podd.apply(manifest("p", nowhere, image(sleeper("b")), restartPolicy="Never"), status=1)
+    assert why in out
+    assert "127.0.0.1:1/nowhere:1" in out
+
+
 def test_a_pod_does_not_notice_that_podd_is_killed(on_docker: Podd) -> None:
     podd = on_docker
     os.mkfifo(podd.shared / "go", 0o666)
