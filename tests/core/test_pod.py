@@ -8,7 +8,8 @@ from podd.core import container, look, pod, sandbox, state, status
 from podd.core import events as ev
 from podd.driver.contract import ContainerCreated, Observed
 from podd.errors import Conflict
-from world import BOOM, SECOND, World, exit_of, make_pod
+from podd.model.pod import Probe
+from world import BOOM, SECOND, World, exit_of, make_container, make_pod
 
 POLICIES = ("Always", "OnFailure", "Never")
 
@@ -518,3 +519,13 @@ def test_a_clock_that_was_set_back_while_podd_was_away_holds_nothing_up() -> Non
         world.settle()
         wake = pod.next_wake(world.state)
         assert wake is None or wake <= world.now_ns + 300 * SECOND
+
+
+def test_a_long_patience_is_as_long_after_podd_was_restarted() -> None:
+    world = World.of(make_container("a", liveness_probe=Probe(termination_grace_period_seconds=3600)))
+    world.settle()
+    world.says("a", "liveness", success=False)
+    before = pod.next_wake(world.state)
+    world.restart_podd()
+    world.settle()
+    assert pod.next_wake(world.state) == before == world.now_ns + 3600 * SECOND

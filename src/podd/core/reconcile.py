@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from podd.core import container, health, sandbox
 from podd.core import events as ev
-from podd.core.look import stop_signal
+from podd.core.look import probes_of, stop_signal
 from podd.core.restart import MAX_DELAY_S, SECOND
 from podd.core.state import Member, PodState
 from podd.model.ids import ContainerId
@@ -39,11 +39,21 @@ def with_possible_times(state: PodState, now_ns: int) -> PodState:
         lost_at_ns=None if state.lost_at_ns is None else min(state.lost_at_ns, now_ns),
         volumes_retry_at_ns=min(state.volumes_retry_at_ns, latest),
         started_at_ns=None if state.started_at_ns is None else min(state.started_at_ns, now_ns),
-        members={name: _possible(member, now_ns, latest) for name, member in state.members.items()},
+        members={
+            name: _possible(member, now_ns, now_ns + _patience_s(state, name) * SECOND)
+            for name, member in state.members.items()
+        },
     )
 
 
+def _patience_s(state: PodState, name: str) -> int:
+    """As long as it may be given to end by itself."""
+    graces = [probe.termination_grace_period_seconds or 0 for probe in probes_of(state, name).values()]
+    return max(state.pod.spec.termination_grace_period_seconds, *graces, 0)
+
+
 def _possible(member: Member, now_ns: int, latest: int) -> Member:
+    """latest: when it is killed at the latest, if it is ending."""
     match member.instance:
         case container.Exited(exit=exit) as ended if exit.finished_at_ns > now_ns:
             return replace(member, instance=replace(ended, exit=replace(exit, finished_at_ns=now_ns)))
