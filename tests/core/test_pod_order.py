@@ -228,6 +228,18 @@ def test_limits_that_the_kernel_refuses_are_shown_as_pending() -> None:
     assert world.state.resized == 3
 
 
+def test_limits_that_were_refused_are_in_force_after_a_restart() -> None:
+    world = World.of("a")
+    world.settle()
+    world.feed(amended(world, "2"))
+    world.do(world.pending[0], fail=True)
+    world.feed(ev.RestartAsked(grace_s=0))
+    world.settle()
+    world.sleep(60)
+    assert (world.running, world.state.resized) == (["a"], 2)
+    assert "PodResizePending" not in conditions(world)
+
+
 def test_a_resize_under_way_is_asked_for_again_after_podd_was_restarted() -> None:
     world = World.of("a")
     world.settle()

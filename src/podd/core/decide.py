@@ -126,6 +126,8 @@ def _begin(state: PodState, now_ns: int) -> Steps:
         start_began_ns=now_ns if attempt or state.start_began_ns is None else state.start_began_ns,
         backoff=state.backoff.next(now_ns) if state.lost_at_ns is not None else state.backoff,
         lost_at_ns=None,
+        resized=state.generation,
+        not_resized=None,
     )
     return begun, [ev.CreateSandbox(id=box.id, attempt=attempt)]
 
