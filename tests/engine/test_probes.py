@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,20 @@ async def test_ready_when_the_probe_says_so(tmp_path: Path, host: FakeHost) -> N
         assert (await status(one)).ready
         assert (await status(one)).restart_count == 0
         assert await told(one, "Unhealthy") == ["Readiness probe failed: no database"]
+
+
+@pytest.mark.parametrize("ahead_h", [-1, 1])
+async def test_a_host_whose_clock_was_set_since_podd_read_it(tmp_path: Path, ahead_h: int) -> None:
+    host = FakeHost(wall_ns=time.time_ns() + ahead_h * 3600 * 10**9)
+    host.execs["check"] = GOOD
+    host.programs["a"] = [Program(exits_after_s=1, code=1)] * 3 + [Program()]
+    async with engine(tmp_path, host) as one:
+        began = anyio.current_time()
+        await apply(one, pod(livenessProbe={**CHECK, "initialDelaySeconds": 7, "periodSeconds": 5}))
+        await anyio.sleep(48)
+        begun = [e.at_s - began for e in host.effects("released")]
+        assert begun == approx([0, 1, 12, 33]), "restarts wait as long as ever"
+        assert [at - began for at in runs(host)] == approx([40, 45])
 
 
 async def test_an_idle_pod_that_is_probed_writes_nothing(tmp_path: Path, host: FakeHost) -> None:

@@ -159,8 +159,7 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             )
             return _start_failed(state, name, container.NEVER_MADE, failure, now_ns)
         case ev.ContainerExited(exit=exit):
-            # The host's clock may have been set back since; an end in the future would hold up the next start.
-            known = replace(exit, finished_at_ns=min(exit.finished_at_ns or now_ns, now_ns))
+            known = replace(exit, finished_at_ns=_possible_end_ns(instance, exit, now_ns))
             after = with_instance(state, name, instance=container.exited(instance, known))
             if state.members[name].kind == "init" and known.code == 0:
                 after = updated(after, name, passed=True)
@@ -174,6 +173,14 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
             return taken, [ev.Tell(type="Warning", reason="SandboxLost", message=lost, container=name)]
         case _:
             return state, []
+
+
+def _possible_end_ns(instance: container.Instance, exit: Exit, now_ns: int) -> int:
+    """The host's clock may have been set since podd read it, and the next start is counted from this end: one in the
+    future would hold it up, one before the beginning would not hold it up at all. Such an end is taken to be now.
+    """
+    began_ns = instance.started_at_ns if isinstance(instance, container.Live) else 1
+    return exit.finished_at_ns if began_ns <= exit.finished_at_ns <= now_ns else now_ns
 
 
 def _is_start(state: PodState, name: str) -> bool:

@@ -147,8 +147,13 @@ class Doing:
             prune(f"{logs}/{action.name}", {action.attempt, last.attempt if last else action.attempt})
 
     async def _start(self, ids: Sequence[ContainerId], handles: list[Handle]) -> ev.Report:
+        asked_ns = self._around.clock.now_ns()
         started, failure = await self._calls("start_containers", lambda: self._driver.start_containers(handles))
-        return ev.ContainersReleased(ids=ids, started=started or (), failure=failure)
+        now_ns = self._around.clock.now_ns()
+        possible = [  # the host's clock may have been set since podd read it, and probes count from this
+            replace(one, started_at_ns=min(max(one.started_at_ns, asked_ns), now_ns)) for one in started or ()
+        ]
+        return ev.ContainersReleased(ids=ids, started=possible, failure=failure)
 
     async def _signal(self, handles: list[Handle], number: int) -> None:
         """That it was not heard is not reported: patience ends at its time, and then the sandbox goes."""
