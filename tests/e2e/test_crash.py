@@ -51,9 +51,10 @@ def test_a_killed_supervisor_takes_its_pod_along_and_the_policy_brings_it_back(p
 
 def test_a_supervisor_killed_while_podd_is_away(podd: Podd) -> None:
     podd.apply(manifest("p", sleeper("a"), restartPolicy="Never"))
-    shim = podd.shim("p")
+    shim, member = podd.shim("p"), podd.pids("p")["a"]
     podd.kill()
     kill(shim)
+    until(lambda: not alive(member), "its member dies with it")
     podd.start()
     until(lambda: podd.status("p")["phase"] == "Failed", "it is seen")
 

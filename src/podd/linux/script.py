@@ -54,6 +54,7 @@ _X86_64 = {
     "capset": 126,
     "prctl": 157,
     "clock_gettime": 228,
+    "exit_group": 231,
     "keyctl": 250,
     "openat": 257,
     "unshare": 272,
@@ -64,6 +65,7 @@ _X86_64 = {
 _GENERIC = {
     "dup3": 24,
     "ioctl": 29,
+    "exit_group": 94,
     "fchdir": 50,
     "fchown": 55,
     "openat": 56,

@@ -36,6 +36,7 @@ from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, SandboxPlan, S
 from podd.shim.processes import Child
 from podd.shim.runtime.container import RuntimeContainer
 from podd.shim.runtime.execs import RuntimeExecs
+from podd.shim.runtime.guard import post
 from podd.shim.wire import Connection, Descriptors, decode, error_of, listener, send_once
 
 STDIO = (0, 1, 2)
@@ -62,6 +63,7 @@ class State(TypedDict):
     containers: dict[str, containers.Saved]
     execs: dict[str, execs.Saved]
     subscribers: list[str]
+    guard: int | None  # the pid of what kills the containers when the keeper ends, where the kernel does not
 
 
 def attend(body: bytes, layout: Layout, keeper: Keeper, channel: socket.socket) -> NoReturn:
@@ -132,6 +134,7 @@ class Attendant:
         self._report: SandboxReport | None = None
         self._limits = plan["limits"]
         self._is_throttled = False
+        self._guard: int | None = None
         self._containers: dict[str, Container] = {}
         self._execs = (RuntimeExecs if plan["runtime"] else Execs)(self._pod, self._on_exec_exit)
         self._ending: Later[Exception | None] | None = None
@@ -192,12 +195,14 @@ class Attendant:
             "containers": {c.id: c.save() for c in self._containers.values() if c.state != "creating"},
             "execs": self._execs.save(),
             "subscribers": self._peers.subscribers,
+            "guard": self._guard,
         }
         write_json(f"{self._plan['run_dir']}/{STATE_FILE}", state)
 
     def _restore(self, state: State) -> None:
         stage.prepare(self._plan)
         self._report, self._limits, self._is_throttled = state["report"], state["limits"], state["is_throttled"]
+        self._guard = state["guard"]
         self._peers.restore(state["subscribers"])
         nothing: containers.Saved = {"start": None, "exit": None}
         for name in containers.made(self._pod):
@@ -206,8 +211,9 @@ class Attendant:
             self._containers[name].restore(made["report"], state["containers"].get(name, nothing))
         self._execs.restore(state["execs"])
         known = {c.process.pid for c in self._containers.values() if c.process} | self._execs.pids
+        known |= {pid for pid in (state["report"]["init_pid"], self._guard) if pid is not None}
         for child in self._keeping.children():
-            if child.pid not in known and child.pid != state["report"]["init_pid"]:
+            if child.pid not in known:
                 self._loop.spawn(self._end_stranger(child))
 
     async def _end_stranger(self, child: Child) -> None:
@@ -242,6 +248,8 @@ class Attendant:
             report = self._home.make()
             if report["init_pid"] is not None:
                 self._keeping.add_child(report["init_pid"])
+            if self._plan["runtime"]:
+                self._guard = post(self._pod)
             stage.prepare(self._plan)
             self._peers.listen(listener(self._plan["run_dir"]))
             self._report = report
