@@ -61,9 +61,18 @@ async def sweep(drivers: Iterable[Driver], known: set[SandboxId], spared: Callab
 
 
 async def destroy_all_of(drivers: Iterable[Driver], uid: str) -> None:
-    """Destroy every sandbox of a pod, whoever holds it. Raises a podd.errors kind: one would not go."""
+    """Destroy every sandbox of a pod, whoever holds it. Raises a podd.errors kind: one would not go.
+
+    A driver that cannot say what it holds, as one whose engine is not on this host, keeps nobody from deleting a pod of
+    another. Should it hold something after all, `sweep` finds that it belongs to no pod when the driver is back.
+    """
     for driver in drivers:
-        for found in await answer(driver.owned(), OWNED_S):
+        try:
+            owned = await answer(driver.owned(), OWNED_S)
+        except PoddError as exc:
+            log.warning("driver.silent", driver=driver.name, pod_uid=uid, error=str(exc))
+            continue
+        for found in owned:
             if found.pod_uid == uid:
                 await answer(driver.destroy_sandbox(found.sandbox_id), DESTROY_S)
 
