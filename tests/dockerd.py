@@ -94,7 +94,7 @@ class Dockerd:
 
     def import_busybox(self) -> None:
         body = self.folder / "busybox.tar"
-        body.write_bytes(_busybox())
+        body.write_bytes(busybox())
         repository, _, tag = IMAGE.partition(":")
         self._curl(
             *("-X", "POST", "--data-binary", f"@{body}", "-H", "Content-Type: application/x-tar"),
@@ -111,7 +111,7 @@ class Dockerd:
         ).stdout
 
 
-def _busybox() -> bytes:
+def busybox() -> bytes:
     """A root file system with busybox, some users, and the directories that every image has."""
     program = shutil.which("busybox")
     assert program is not None

@@ -13,7 +13,8 @@ import pytest
 from real import MOUNT, Podd, alive, kill, manifest, namespaces, sh, shared, sleeper, until
 from running import running_on
 
-from dockerd import IMAGE, Dockerd, a_dockerd
+from dockerd import IMAGE, Dockerd, a_dockerd, busybox
+from registry import registry
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -164,6 +165,20 @@ def test_an_image_that_is_not_there(on_docker: Podd, policy: str, why: str) -> N
     out = podd.apply(manifest("p", nowhere, image(sleeper("b")), restartPolicy="Never"), status=1)
     assert why in out
     assert "127.0.0.1:1/nowhere:1" in out
+
+
+def test_an_image_is_pulled_as_its_policy_says(on_docker: Podd) -> None:
+    podd = on_docker
+    with registry(busybox()) as there:
+        app = {"image": there.image, "imagePullPolicy": "IfNotPresent"}
+        podd.apply(manifest("p", {"name": "a", **app}, {"name": "b", **app}, terminationGracePeriodSeconds=0))
+        assert there.asked == 1, "one pull for both"
+        assert {c["imageID"] for c in podd.status("p")["containerStatuses"]} == {there.image_id}
+        podd.apply(manifest("q", {"name": "a", **app}, terminationGracePeriodSeconds=0))
+        assert there.asked == 1, "it is present"
+        always = {"name": "a", **app, "imagePullPolicy": "Always"}
+        podd.apply(manifest("r", always, terminationGracePeriodSeconds=0))
+        assert there.asked == 2
 
 
 def test_a_pod_does_not_notice_that_podd_is_killed(on_docker: Podd) -> None:

@@ -103,7 +103,7 @@ class DockerDriver:
         self._flights = Flights(self._tasks)
         self._watch = Watch(self._api, self._paths.run_dir)
         self._execs = Execs(folder, self._section.exec_root, self._tasks)
-        images = Images(self._api, self._section.pull_deadline_s)
+        images = Images(self._api, self._section.pull_deadline_s, self._tasks)
         how = (self._api, self._host, self._watch, self._tasks)
         self._containers = Containers(*how, self._section, self._paths.run_dir, images)
         self._sandboxes = Sandboxes(*how, self._section, self._paths.run_dir, images, self._containers)
@@ -213,7 +213,7 @@ class DockerDriver:
         self._check_usable()
         handles.check_id(config.id)
         state = handles.sandbox_state(sandbox)
-        image = await self._containers.image(config)  # by whoever waits for it: a pull ends with its caller
+        image = await self._containers.image(config)
         key = ("create", config.id)
         return await self._flights.join(
             sandbox.id, key, lambda: self._containers.create(self.name, state, config, image)

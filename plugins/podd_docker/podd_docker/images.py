@@ -8,12 +8,15 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from podd.driver.contract import ContainerConfig
 from podd.errors import Invalid, NotFound, PoddError, Unavailable, Unsupported
 from podd_docker import holder, plans
 from podd_docker.api import Api, lines
+from podd_docker.flights import Flights
 
 log = structlog.get_logger(__name__)
 
@@ -23,8 +26,9 @@ _KNOWN_MOST = 4096
 
 
 class Images:
-    def __init__(self, api: Api, pull_deadline_s: float) -> None:
+    def __init__(self, api: Api, pull_deadline_s: float, tasks: TaskGroup) -> None:
         self._api = api
+        self._pulls = Flights(tasks)
         self._pull_deadline_s = pull_deadline_s
         self._executable: dict[tuple[str, str], None] = {}
 
@@ -66,13 +70,10 @@ class Images:
         return found
 
     async def _pull(self, container: ContainerConfig) -> None:
+        """One pull for all that want the image, which goes on for the next attempt where nobody can wait any longer."""
         image = container.image
-        last = image.rpartition("/")[2]
-        how = {"fromImage": image} if ":" in last or "@" in last else {"fromImage": image, "tag": "latest"}
-        log.info("image.pulling", image=image, container=container.id)
         try:
-            async with self._api.stream("POST", "images/create", how, deadline_s=self._pull_deadline_s) as chunks:
-                await _expect_success(lines(chunks), image)
+            await self._pulls.join("images", ("pull", image), lambda: self._pull_now(image))
         except PoddError as exc:
             kind = Invalid if isinstance(exc, Invalid) else Unavailable
             raise kind(
@@ -81,6 +82,18 @@ class Images:
                 reason="ErrImagePull",
                 image=image,
             ) from exc
+
+    async def _pull_now(self, image: str) -> None:
+        last = image.rpartition("/")[2]
+        how = {"fromImage": image} if ":" in last or "@" in last else {"fromImage": image, "tag": "latest"}
+        log.info("image.pulling", image=image)
+        limit_s = self._pull_deadline_s
+        with anyio.move_on_after(limit_s):
+            async with self._api.stream("POST", "images/create", how, deadline_s=limit_s) as chunks:
+                await _expect_success(lines(chunks), image)
+            log.info("image.pulled", image=image)
+            return
+        raise Unavailable(f"docker: it took longer than {limit_s:g} s")
 
     # ---- what is in them
 
