@@ -29,7 +29,7 @@ APPLETS = (  # noqa: SIM905  as a shell would list them
 
 def missing() -> str:
     """What this host lacks for it; "" for nothing."""
-    lacking = [name for name in ("dockerd", "containerd", "runc", "busybox") if shutil.which(name) is None]
+    lacking = [name for name in ("dockerd", "containerd", "runc", "busybox", "curl") if shutil.which(name) is None]
     return f"not installed: {', '.join(lacking)}" if lacking else ""
 
 
