@@ -473,6 +473,15 @@ def test_a_deleted_secret_is_not_left_in_the_file(path: str) -> None:
     assert b"hunter2" not in Path(path).read_bytes()
 
 
+def test_what_a_changed_secret_held_is_not_left_in_the_file(path: str) -> None:
+    with closing(Store.open(path)) as store:
+        store.save_objects([("Secret", "default", "a", b"hunter2" * 1000)])
+    with closing(Store.open(path)) as store:
+        store.delete_object("Secret", "default", "other")  # whatever SQLite was built to do by itself
+        store.save_objects([("Secret", "default", "a", b"x")])
+    assert b"hunter2" not in Path(path).read_bytes()
+
+
 def test_an_object_that_cannot_be_read_costs_no_other_and_gives_way(path: str) -> None:
     with closing(Store.open(path)) as store:
         store.save_objects([("Secret", "default", "a", b"1"), ("Secret", "default", "b", b"2")])

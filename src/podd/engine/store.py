@@ -165,8 +165,11 @@ class Store:
 
     # -- objects
     def save_objects(self, records: Iterable[tuple[str, str, str, bytes]]) -> None:
-        """Write records of ConfigMaps and Secrets (kind, namespace, name, record), all or none."""
-        with self._write("objects"), transaction(self._db):
+        """Write records of ConfigMaps and Secrets (kind, namespace, name, record), all or none.
+
+        What those held that were there is overwritten, not only forgotten.
+        """
+        with self._write("objects"), self._overwriting(), transaction(self._db):
             self._db.executemany(_SAVE_OBJECT, [self._row(*record) for record in records])
 
     def load_objects(self, decode: Callable[[bytes], T]) -> tuple[list[T], list[tuple[str, str, str]]]:
@@ -187,11 +190,17 @@ class Store:
 
     def delete_object(self, kind: str, namespace: str, name: str) -> None:
         """Of one that is not there: quiet success. What it held is overwritten, not only forgotten."""
-        with self._write("objects"):
-            self._db.execute("PRAGMA secure_delete = ON")
+        with self._write("objects"), self._overwriting():
             self._db.execute(
                 "DELETE FROM objects WHERE kind = ? AND namespace = ? AND name = ?", (kind, namespace, name)
             )
+
+    @contextmanager
+    def _overwriting(self) -> Iterator[None]:
+        self._db.execute("PRAGMA secure_delete = ON")
+        try:
+            yield
+        finally:
             self._db.execute("PRAGMA secure_delete = OFF")
 
     # -- events
