@@ -148,4 +148,12 @@ def a_dockerd(*options: str) -> Iterator[Dockerd]:
         yield one
     finally:
         one.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        _unmount_below(folder)
+        shutil.rmtree(folder)
+
+
+def _unmount_below(folder: Path) -> None:
+    """dockerd leaves the pin of the host's network, and under live-restore more."""
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for point in reversed([point for point in points if point.startswith(f"{folder}/")]):
+        subprocess.run(["umount", "--lazy", point], check=True)
