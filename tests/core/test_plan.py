@@ -325,9 +325,3 @@ MESSAGES: dict[str, tuple[dict[str, Any], str]] = {
 def test_termination_messages_are_mounted(member: dict[str, Any], path: str) -> None:
     mounts = container(pod({"volumes": VOLUMES}, **member)).mounts
     assert [m.container_path for m in mounts if "/.messages/" in m.host_path] == ([path] if path else [])
-
-
-def test_limits_of_a_member_by_name() -> None:
-    of = pod(resources={"limits": {"memory": "1Mi"}})
-    assert plan.container_limits(of, "main") == container(of).limits
-    assert container(of).limits.memory_bytes == 2**20

@@ -16,7 +16,7 @@ from podd.core.difference import pull_policy
 from podd.core.environment import environment, expand, expand_whole
 from podd.core.projection import Files, files, is_projected
 from podd.core.sources import NOTHING, Sources
-from podd.driver.contract import ContainerConfig, Limits, Mount, NamespaceScopes, Propagation, SandboxConfig, Security
+from podd.driver.contract import ContainerConfig, Mount, NamespaceScopes, Propagation, SandboxConfig, Security
 from podd.errors import Invalid
 from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd.model.pod import Container, Pod, SeccompProfile, Volume, VolumeMount
@@ -168,11 +168,6 @@ def container_config(
         log_path=log_path(pod, container.name, attempt, host),
         oom_score_adj=resources.oom_score_adj(pod.spec, container, host.memory_bytes),
     )
-
-
-def container_limits(pod: Pod, name: str) -> Limits:
-    """Of the member of that name."""
-    return resources.container_limits(next(member for member in pod.spec.containers if member.name == name))
 
 
 def security(pod: Pod, container: Container, host: Host) -> Security:

@@ -458,16 +458,3 @@ def capset_words(sets: CapabilitySets) -> tuple[bytes, bytes]:
     """The arguments of capset(2): struct __user_cap_header_struct, and two of struct __user_cap_data_struct."""
     words = [mask >> shift & 0xFFFFFFFF for shift in (0, 32) for mask in sets]
     return _CAPABILITY_VERSION_3, struct.pack("=6I", *words)
-
-
-_KEYCTL = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
-_keyctl = _numbered(_KEYCTL, ctypes.c_int, ctypes.c_ulong) if _KEYCTL else None
-
-
-def join_new_session_keyring() -> None:
-    """Leave the session keyring of the caller for a new, empty one. keyctl(2), KEYCTL_JOIN_SESSION_KEYRING.
-
-    Kernel keyrings belong to no namespace: without this a container reads the keys of the host's session.
-    """
-    if _keyctl is not None:
-        _check("keyctl", _keyctl(1, 0))

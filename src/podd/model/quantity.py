@@ -51,17 +51,9 @@ def _scale(suffix: str | None, exponent: str | None) -> Fraction:
     return Fraction(10) ** _DECIMAL[suffix]
 
 
-def millis(text: str) -> int:
-    """In thousandths, rounded away from zero: millicores where `text` is an amount of cpu."""
-    return _away_from_zero(parse(text) * 1000)
-
-
 def whole(text: str) -> int:
     """In whole units, rounded away from zero: bytes where `text` is an amount of memory."""
-    return _away_from_zero(parse(text))
-
-
-def _away_from_zero(amount: Fraction) -> int:
+    amount = parse(text)
     return _ceil(amount) if amount >= 0 else -_ceil(-amount)
 
 
