@@ -12,6 +12,7 @@ import stat
 import struct
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -576,11 +577,12 @@ def test_seccomp_filter_on_start_and_on_exec(pod: Pod, uid: int, no_new_privileg
         "no_new_privileges": no_new_privileges,
         "uid": uid,
     }
-    assert pod.sh("mkdir /tmp/x; test -d /tmp/x", **changes).status == 1
+    new = f"/tmp/{uuid.uuid4()}"  # below the container's root is the host's
+    assert pod.sh(f"mkdir {new}; test -d {new}", **changes).status == 1
     with pod.running(**changes) as (plan, pidfd):
-        run = pod.exec(plan, pidfd, "/bin/mkdir", "/tmp/x")
+        run = pod.exec(plan, pidfd, "/bin/mkdir", new)
         assert "Operation not permitted" in run.output
-    assert pod.sh("mkdir /tmp/x", **{**changes, "seccomp_bpf": ""}).status == 0
+    assert pod.sh(f"mkdir {new}", **{**changes, "seccomp_bpf": ""}).status == 0
 
 
 def test_malformed_seccomp_filter_is_refused(pod: Pod) -> None:
