@@ -86,6 +86,10 @@ async def events(one: Engine, name: str) -> list[tuple[str, str]]:
     return [(event.reason, event.message) for event in told if event.pod == name]
 
 
+async def events_about(one: Engine, name: str) -> list[str]:
+    return [event.message async for batch in one.events(name, None, since=None, follow=False) for event in batch]
+
+
 # ---- as the folder says
 
 
@@ -230,6 +234,7 @@ async def test_a_file_that_is_wrong_leaves_its_pod_alone_and_is_shown_with_its_l
             told = [message for reason, message in await events(one, name) if reason == "ManifestError"]
             assert len(told) == 1
             assert told[0].startswith(f"{path}:5:16: ")
+        assert await events_about(one, str(path)) == await events_about(one, "web.yaml") != []
         with pytest.raises(Conflict, match="nmae"):
             await one.delete("web.yaml", None, grace_period_s=None, wait=False)
 

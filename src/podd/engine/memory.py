@@ -58,7 +58,7 @@ class Memory:
         where = namespace or DEFAULT_NAMESPACE
         if registry.named(where, name) or self._store.events(namespace=where, pod=name):
             return lambda e: (e.namespace, e.pod) == (where, name)
-        uid = registry.find(name, namespace).state.uid
+        uid = name if self._store.events(uid=name) else registry.find(name, namespace).state.uid
         return lambda e: e.uid == uid
 
     async def read(
