@@ -11,7 +11,8 @@ from harness import POD, apply, engine
 
 from podd.core import events as ev
 from podd.core import pod
-from podd.driver.contract import Owned
+from podd.driver.contract import Health, Owned
+from podd.engine import recovery
 from podd.engine.engine import Engine
 from podd.errors import Internal, Unavailable
 from podd.testing.fake import FakeDriver, FakeHost, Fault, Program
@@ -116,6 +117,24 @@ async def test_a_driver_that_cannot_say_what_it_holds_does_not_keep_podd_from_se
         (problem,) = (await one.info()).problems
         assert problem == f"driver fake: cannot say what it holds: {why}"
         assert (await apply(one)).phase == "Running"
+
+
+class Uninstalled(FakeDriver):
+    def __init__(self, host: FakeHost) -> None:
+        super().__init__(host, name="nobody")
+
+    async def probe(self) -> Health:
+        return Health(usable=False, reason="no backend", remedy="install it")
+
+    async def owned(self) -> Sequence[Owned]:
+        raise Unavailable("no backend")
+
+
+async def test_a_driver_that_was_never_installed_is_no_problem_until_a_pod_needs_it(host: FakeHost) -> None:
+    drivers = [Uninstalled(host)]
+    assert await recovery.sweep(drivers, set(), lambda _: False, {"fake"}) == []
+    (problem,) = await recovery.sweep(drivers, set(), lambda _: False, {"fake", "nobody"})
+    assert problem == "driver nobody: cannot say what it holds: no backend"
 
 
 async def test_one_pod_that_cannot_tell_does_not_silence_the_others(tmp_path: Path, host: FakeHost) -> None:

@@ -365,7 +365,8 @@ class Engine(Inside):
         """Remove what belongs to no pod. A pod whose record is damaged runs on, and a person decides."""
         aside = self._aside.uids
         known = {s.sandbox.id for s in states if s.sandbox is not None}
-        self._problems += await recovery.sweep(self._drivers, known, lambda found: found.pod_uid in aside)
+        needed = {self._drivers.choice.default, *(s.driver for s in states)}
+        self._problems += await recovery.sweep(self._drivers, known, lambda found: found.pod_uid in aside, needed)
         uids = aside | {s.uid for s in states}
         stuck = await anyio.to_thread.run_sync(volumes.sweep, self._settings.state_dir, uids)
         self._problems += [f"volumes that belong to no pod: {exc}" for exc in stuck]

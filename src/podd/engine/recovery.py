@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002  a stand-in for a driver takes what the contract says
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 
@@ -48,15 +48,18 @@ def decode(record: bytes) -> PodState:
     return state
 
 
-async def sweep(drivers: Iterable[Driver], known: set[SandboxId], spared: Callable[[Owned], bool]) -> list[str]:
+async def sweep(
+    drivers: Iterable[Driver], known: set[SandboxId], spared: Callable[[Owned], bool], needed: Container[str]
+) -> list[str]:
     """Destroy every sandbox that a driver holds and no record knows. Returns what could not be, as messages.
 
-    spared: whose record is known to be lost, so that a person must decide.
+    spared: whose record is known to be lost, so that a person must decide. needed: the drivers that pods are with, or
+    may be; that another does not work here, as its backend was never installed, is no problem.
     """
     problems: list[str] = []
     async with anyio.create_task_group() as tasks:
         for driver in drivers:
-            tasks.start_soon(_sweep, driver, known, spared, problems)
+            tasks.start_soon(_sweep, driver, known, spared, needed, problems)
     return problems
 
 
@@ -77,8 +80,16 @@ async def destroy_all_of(drivers: Iterable[Driver], uid: str) -> None:
                 await answer(driver.destroy_sandbox(found.sandbox_id), DESTROY_S)
 
 
-async def _sweep(driver: Driver, known: set[SandboxId], spared: Callable[[Owned], bool], problems: list[str]) -> None:
+async def _sweep(
+    driver: Driver,
+    known: set[SandboxId],
+    spared: Callable[[Owned], bool],
+    needed: Container[str],
+    problems: list[str],
+) -> None:
     try:
+        if driver.name not in needed and not (await answer(driver.probe(), OWNED_S)).usable:
+            return
         owned = await answer(driver.owned(), OWNED_S)
     except PoddError as exc:
         problems.append(f"driver {driver.name}: cannot say what it holds: {exc}")
