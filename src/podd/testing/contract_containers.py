@@ -13,7 +13,7 @@ import anyio
 import msgspec
 import pytest
 
-from podd.driver.contract import ContainerStarted, Exit, Handle, Limits, NamespaceScopes, Scope
+from podd.driver.contract import ContainerStarted, Exit, Handle, Limits, Scope
 from podd.errors import Invalid, NotFound
 from podd.model.ids import ContainerId, SandboxId
 from podd.testing.cancelling import cancelled_everywhere
@@ -201,12 +201,12 @@ class Containers:
     async def test_sigkill_ends_every_process_of_the_container(self: Any, lab: Lab) -> None:
         needs_processes(self)
         for scope in _pid_scopes(lab):
-            made = await lab.sandbox(namespaces=NamespaceScopes(pid=scope))
-            handle = await lab.started(made.handle, Act(_daemonize(f"{SHARED}/{scope}") + "exec sleep 3600"))
-            inode = int(await lab.seen(scope))
+            made = await lab.sandbox(namespaces=lab.scopes(pid=scope))
+            handle = await lab.started(made.handle, Act(_daemonize(lab, f"{SHARED}/{scope}") + "exec sleep 3600"))
+            told = int(await lab.seen(scope))
             await lab.driver.signal_containers([handle], signal.SIGKILL)
             assert (await lab.driver.wait_container(handle)).signal == 9
-            await _until(lambda inode=inode: not _holds(inode))
+            await _until(lambda told=told: not _daemons(lab, told))
 
     async def test_many_wait_and_some_come_late(self, lab: Lab) -> None:
         made = await lab.sandbox()
@@ -324,24 +324,37 @@ class Containers:
     async def test_destroy_sandbox_ends_what_has_daemonized(self: Any, lab: Lab) -> None:
         needs_processes(self)
         for scope in _pid_scopes(lab):
-            made = await lab.sandbox(namespaces=NamespaceScopes(pid=scope))
-            await lab.started(made.handle, Act("trap '' TERM; " + _daemonize(f"{SHARED}/{scope}") + "exec sleep 3600"))
-            inode = int(await lab.seen(scope))
-            assert _holds(inode)
+            made = await lab.sandbox(namespaces=lab.scopes(pid=scope))
+            await lab.started(
+                made.handle, Act("trap '' TERM; " + _daemonize(lab, f"{SHARED}/{scope}") + "exec sleep 3600")
+            )
+            told = int(await lab.seen(scope))
+            assert _daemons(lab, told)
             await lab.driver.destroy_sandbox(SandboxId(made.handle.id))
-            assert not _holds(inode)
+            assert not _daemons(lab, told)
 
 
 def _pid_scopes(lab: Lab) -> list[Scope]:
+    if not lab.driver.capabilities.isolation:
+        return ["node"]
     return ["container", "pod"] if lab.driver.capabilities.pid_pod else ["container"]
 
 
-def _daemonize(note: str) -> str:
-    """A double fork that nobody waits for. It writes the inode of its mount namespace, by which it can be found."""
-    return f"(setsid sh -c 'stat -Lc %i /proc/self/ns/mnt > {note}; exec sleep 7200' &) ; "
+def _daemonize(lab: Lab, note: str) -> str:
+    """A double fork that nobody waits for. It writes that by which it can be found: of a container that is kept apart
+    the inode of its mount namespace, of one that is not its own number."""
+    tell = "stat -Lc %i /proc/self/ns/mnt" if lab.driver.capabilities.isolation else "echo $$"
+    return f"(setsid sh -c '{tell} > {note}; exec sleep 7200' &) ; "
 
 
-def _holds(inode: int) -> list[int]:
+def _daemons(lab: Lab, told: int) -> list[int]:
+    """The processes that are there of what has told so."""
+    if lab.driver.capabilities.isolation:
+        return _holding(told)
+    return [told] if os.path.exists(f"/proc/{told}/exe") else []
+
+
+def _holding(inode: int) -> list[int]:
     """The processes whose mount namespace has that inode."""
     found = []
     for name in os.listdir("/proc"):

@@ -9,12 +9,13 @@ import pytest
 
 from podd.driver.contract import Mount
 from podd.errors import Invalid
-from podd.testing.lab import SHARED, Act, Lab, needs_processes
+from podd.testing.lab import SHARED, Act, Lab, needs, needs_processes
 
 
 class Mounts:
     async def test_a_read_only_mount_cannot_be_written(self: Any, lab: Lab, tmp_path: Path) -> None:
         needs_processes(self)
+        needs(lab, "isolation")
         place = _folder(tmp_path)
         seen = await _told(lab, "echo x > /vol/new; cat /vol/file", _mount(place, read_only=True))
         assert seen == "content\n"
@@ -22,6 +23,7 @@ class Mounts:
 
     async def test_a_part_of_a_volume_is_all_that_is_seen_of_it(self: Any, lab: Lab, tmp_path: Path) -> None:
         needs_processes(self)
+        needs(lab, "isolation")
         place = _folder(tmp_path)
         assert await _told(lab, "cat /vol", _mount(place, sub_path="file")) == "content\n"
         seen = await _told(lab, "touch /vol/made; ls /vol; ls /vol/..", _mount(place, sub_path="new/deep"))
@@ -33,6 +35,7 @@ class Mounts:
     async def test_a_part_never_leads_out_of_its_volume(self: Any, lab: Lab, tmp_path: Path, target: str) -> None:
         """CVE-2017-1002101: a container that writes the volume plants a link, another one mounts what it leads to."""
         needs_processes(self)
+        needs(lab, "isolation")
         place, outside = _folder(tmp_path), tmp_path / "outside"
         outside.mkdir()
         (place / "link").symlink_to(target.format(outside=outside))

@@ -7,7 +7,7 @@ import itertools
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +20,11 @@ from podd.driver.contract import (
     Driver,
     Handle,
     Mount,
+    NamespaceScopes,
     SandboxConfig,
     SandboxCreated,
+    Scope,
+    Security,
 )
 from podd.model.ids import ContainerId, PodUid, SandboxId
 
@@ -112,13 +115,24 @@ class Lab:
                 "pod_namespace": "default",
                 "attempt": 0,
                 "hostname": "contract",
+                "namespaces": self.scopes(),
                 **given,
             }
         )
         self._sandboxes.append(config.id)
         return config
 
+    def scopes(self, **given: Scope) -> NamespaceScopes:
+        """Those of a plain pod, where the driver has them; else the host's."""
+        if self.driver.capabilities.isolation:
+            return NamespaceScopes(**given)
+        return NamespaceScopes(net="node", ipc="node", uts="node", pid="node")
+
     def container_config(self, sandbox: Handle, act: Act = FOREVER, **given: Any) -> ContainerConfig:
+        """Where containers are programs of the host, they have no mounts, and what is SHARED is where it is."""
+        is_apart = self.driver.capabilities.isolation
+        if not is_apart:
+            act = replace(act, script=act.script.replace(SHARED, str(self.shared)))
         config = ContainerConfig(
             **{
                 "id": ContainerId(secrets.token_hex(8)),
@@ -126,7 +140,8 @@ class Lab:
                 "name": f"c{next(self._numbers)}",
                 "attempt": 0,
                 "image": "",
-                "mounts": (Mount(host_path=str(self.shared), container_path=SHARED),),
+                "mounts": (Mount(host_path=str(self.shared), container_path=SHARED),) if is_apart else (),
+                "security": Security(privileged=not is_apart),
                 **given,
             }
         )
