@@ -153,7 +153,9 @@ def test_crash_loop_backs_off_as_the_kubelet_does() -> None:
         waits.append(0 if wake is None else (wake - world.now_ns) // SECOND)
         if wake is not None:
             assert shown(world, "a") == "CrashLoopBackOff"
-            assert world.told[-1].message == "Back-off restarting failed container a"
+            assert (
+                world.told[-1].message == f"Back-off restarting failed container a in pod p_default({world.state.uid})"
+            )
             assert world.running == ["b"]
             world.sleep((wake - world.now_ns) / SECOND)
         assert world.running == ["a", "b"]

@@ -192,7 +192,8 @@ def _backing_off(state: PodState, name: str, now_ns: int) -> list[ev.Action]:
     """Say so where a container that has ended must wait before it runs again."""
     if state.goal.want != "run" or not comes_back(state, name) or is_due(state, name, now_ns):
         return []
-    message = f"Back-off restarting failed container {name}"
+    meta = state.pod.metadata
+    message = f"Back-off restarting failed container {name} in pod {meta.name}_{meta.namespace}({state.uid})"
     return [ev.Tell(type="Warning", reason="BackOff", message=message, container=name)]
 
 
