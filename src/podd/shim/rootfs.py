@@ -118,7 +118,7 @@ def build(sandbox: SandboxPlan, plan: ContainerPlan) -> Built:
     root_mount = _overlay(sandbox, plan)
     empty = mounts.tmpfs(0o555, 4096, mounts.NO_EXEC | MountAttr.RDONLY)
     sources = _gather(sandbox, plan)
-    masks, read_only = ([], []) if plan["privileged"] else _proc_restrictions(plan, _null_of(sources), empty)
+    masked, read_only = ([], []) if plan["privileged"] else _proc_restrictions(plan)
     with doing("mount namespace"):
         enter_mount_namespace(root_mount)
     root = Root(root_mount)
@@ -131,6 +131,9 @@ def build(sandbox: SandboxPlan, plan: ContainerPlan) -> Built:
     if not plan["privileged"]:
         with doing("masked and read-only paths"):
             _restrict_paths(root, plan, _null_of(sources), empty)
+    with doing("masks of /proc"):
+        # Not before both are attached here: only a newer kernel than 6.1 copies a mount that is attached nowhere.
+        masks = [(path, mounts.bind_fd(empty if is_directory else _null_of(sources))) for path, is_directory in masked]
     return Built(root, terminal, Proc(place, masks, read_only))
 
 
@@ -141,9 +144,8 @@ def _null_of(sources: Sequence[Source]) -> int:
 
 def _reserve(root: Root, path: str, empty: int) -> int:
     """Keep a place, made where missing, for what will be mounted later: an empty directory in which nothing is made."""
-    mount = mounts.bind_fd(empty)
-    root.attach(mount, root.directory(path, symlinks=False))
-    return mount
+    root.attach(empty, root.directory(path, symlinks=False))
+    return empty
 
 
 def seal(root: Root, plan: ContainerPlan) -> None:
@@ -413,11 +415,10 @@ def _restrict_paths(root: Root, plan: ContainerPlan, null: int, empty: int) -> N
             move_mount(mounts.bind_fd(empty if is_directory else null), target)
 
 
-def _proc_restrictions(plan: ContainerPlan, null: int, empty: int) -> tuple[list[tuple[str, int]], list[str]]:
-    """The masks and the read-only paths, of those that there are."""
+def _proc_restrictions(plan: ContainerPlan) -> tuple[list[tuple[str, bool]], list[str]]:
+    """The masked paths, with which of them are directories, and the read-only ones, of those that there are."""
     masked, read_only = _below_proc(plan["masked_paths"]), _below_proc(plan["read_only_paths"])
-    masks = [(path, mounts.bind_fd(empty if is_directory else null)) for path, is_directory in _in_proc(masked)]
-    return masks, [path for path, _ in _in_proc(read_only)]
+    return _in_proc(masked), [path for path, _ in _in_proc(read_only)]
 
 
 @cache
