@@ -371,6 +371,8 @@ def test_nothing_else_is_changed(tmp_path: Path, config: dict[str, Any]) -> None
         ({"network": "host"}, "hostNetwork"),
         ({"network": "container:x"}, "no network of a pod"),
         ({"deadline_s": 0}, "deadline_s"),
+        ({"cgroup_parent": "/podd"}, "drivers.docker.cgroup_parent"),
+        ({"log_max_files": 1}, "drivers.docker.log_max_files"),
     ],
 )
 def test_a_wrong_section(section: dict[str, Any], why: str) -> None:

@@ -27,6 +27,7 @@ from podd.driver.contract import (
 from podd.errors import Conflict, NotFound, PoddError, Unavailable
 from podd.linux.process import identity, open_pidfd
 from podd.model.ids import ContainerId
+from podd.supervision.plans import granted
 from podd_docker import filters, handles, look, plans
 from podd_docker.api import Api
 from podd_docker.attach import Bridge
@@ -86,7 +87,7 @@ class Containers:
         seccomp = "unconfined"
         if not config.security.privileged:
             profile = config.security.seccomp
-            seccomp = await anyio.to_thread.run_sync(filters.text, profile, plans.granted(config))
+            seccomp = await anyio.to_thread.run_sync(filters.text, profile, granted(config))
         parts = await anyio.to_thread.run_sync(self._host.bind_parts, config.sandbox_id, config.id, config.mounts)
         body = plans.member_body(
             config,

@@ -30,6 +30,7 @@ from podd.driver.contract import (
     SandboxStatus,
     SandboxUsage,
 )
+from podd.driver.handles import check_id
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Internal, NotFound, PoddError
 from podd.linux import process
@@ -183,7 +184,7 @@ class DockerDriver:
 
     async def create_sandbox(self, config: SandboxConfig) -> SandboxCreated:
         self._check_usable()
-        handles.check_id(config.id)
+        check_id(config.id)
         body = self._sandboxes.plan(config)
         key = ("create", config.id, body["Labels"]["io.podd.config"])
         return await self._flights.join(config.id, key, lambda: self._sandboxes.create(self.name, config, body))
@@ -198,7 +199,7 @@ class DockerDriver:
 
     async def destroy_sandbox(self, sandbox_id: SandboxId) -> None:
         self._check_usable()
-        handles.check_id(sandbox_id)
+        check_id(sandbox_id)
         key = ("destroy", sandbox_id)
 
         async def destroy() -> None:
@@ -211,7 +212,7 @@ class DockerDriver:
 
     async def create_container(self, sandbox: Handle, config: ContainerConfig) -> ContainerCreated:
         self._check_usable()
-        handles.check_id(config.id)
+        check_id(config.id)
         state = handles.sandbox_state(sandbox)
         image = await self._containers.image(config)
         key = ("create", config.id)
@@ -241,7 +242,7 @@ class DockerDriver:
 
     async def destroy_container(self, sandbox: Handle, container_id: str) -> None:
         self._check_usable()
-        handles.check_id(container_id)
+        check_id(container_id)
         key = ("destroy", container_id)
         await self._flights.join(sandbox.id, key, lambda: self._destroy_container(sandbox.id, container_id))
 

@@ -11,7 +11,7 @@ import msgspec
 
 from podd.driver.contract import Limits, Mount
 from podd.errors import Denied, NotFound
-from podd.linux import capabilities, cgroup
+from podd.linux import capabilities
 from podd.linux.cgroup import Group, Layout, default_parent, prepare_parent
 from podd.linux.cgroup.tree import rmtree
 from podd.linux.mounts import bind_fd
@@ -19,6 +19,7 @@ from podd.linux.namespaces import unpin
 from podd.linux.syscalls import capget, move_mount
 from podd.model.ids import INSTANCE_ID
 from podd.shim.subpath import open_below
+from podd.supervision.plans import limits_plan
 
 KILL_S = 10.0
 
@@ -56,7 +57,7 @@ class Host:
             self._is_prepared = True
         group = self.group(self.path(sandbox))
         group.create()
-        group.apply(_knobs(limits))
+        group.apply(limits_plan(limits))
         return group
 
     def change(self, path: str, limits: Limits) -> Limits:
@@ -64,7 +65,7 @@ class Host:
         group = self.group(path)
         if not group.exists():
             raise NotFound(f"cgroup {path}: it does not exist")
-        return msgspec.convert(dict(group.change(_knobs(limits))), Limits)
+        return msgspec.convert(dict(group.change(limits_plan(limits))), Limits)
 
     def kill(self, path: str) -> None:
         """Every process of the group, frozen as they may be. Of no such group: quiet success."""
@@ -112,16 +113,6 @@ class Host:
                 _unbind(f"{top}/{one}/{index}")
             with suppress(FileNotFoundError):
                 os.rmdir(f"{top}/{one}")
-
-
-def _knobs(limits: Limits) -> cgroup.Limits:
-    return {
-        "cpu_quota_us": limits.cpu_quota_us,
-        "cpu_period_us": limits.cpu_period_us,
-        "cpu_shares": limits.cpu_shares,
-        "memory_bytes": limits.memory_bytes,
-        "pids": limits.pids,
-    }
 
 
 def _bind_part(mount: Mount, path: str) -> None:

@@ -8,22 +8,19 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-import msgspec
-
 from podd.driver.contract import (
     CgroupNode,
     Handle,
-    Limits,
     NamespaceName,
     NamespaceRow,
     Observed,
     SandboxUsage,
     Scope,
-    Usage,
 )
 from podd.errors import NotFound, Unavailable
 from podd.linux import namespaces, process
 from podd.linux.cgroup import Group, Layout
+from podd.supervision.groups import limits_of, node, usage_of
 from podd_docker import handles
 from podd_docker.handles import SandboxState
 
@@ -41,7 +38,7 @@ def sandbox(state: SandboxState, group: Group) -> Observed:
         shown["uts"] = found["uts"]
     if scopes.pid != "container":
         shown["pid"] = hosts["pid"] if scopes.pid == "node" else found["pid"]
-    return Observed(namespaces=shown, cgroup=group.path, limits=limits(group))
+    return Observed(namespaces=shown, cgroup=group.path, limits=limits_of(group))
 
 
 def container(pid: int, group: Group) -> Observed | None:
@@ -52,11 +49,7 @@ def container(pid: int, group: Group) -> Observed | None:
     except ProcessLookupError:
         return None
     own = next((path for key, path in paths.items() if "pids" in key.split(",")), paths.get("", ""))
-    return Observed(namespaces=found, cgroup=own.lstrip("/"), limits=limits(group))
-
-
-def limits(group: Group) -> Limits:
-    return msgspec.convert(dict(group.read_limits()), Limits)
+    return Observed(namespaces=found, cgroup=own.lstrip("/"), limits=limits_of(group))
 
 
 # ---- usage -----------------------------------------------------------------------------------------------------------
@@ -68,14 +61,10 @@ def usage(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> SandboxU
     holder = layout.group(f"{group.path}/{handles.sandbox_state(pod).docker_id}")
     return SandboxUsage(
         at_ns=time.time_ns(),
-        pod=_usage(group),
-        containers={one.id: _usage(layout.group(handles.container_state(one).cgroup)) for one in containers},
-        overhead=_usage(holder),
+        pod=usage_of(group),
+        containers={one.id: usage_of(layout.group(handles.container_state(one).cgroup)) for one in containers},
+        overhead=usage_of(holder),
     )
-
-
-def _usage(group: Group) -> Usage:
-    return msgspec.convert(dict(group.usage()), Usage)
 
 
 def _existing(layout: Layout, pod: Handle) -> Group:
@@ -133,20 +122,7 @@ def cgroups(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> Cgroup
     """Raises NotFound: the pod has no cgroup."""
     group = _existing(layout, pod)
     names = {handles.container_state(one).docker_id: handles.container_state(one).name for one in containers}
-    return _node(group, {handles.sandbox_state(pod).docker_id: "holder", **names})
-
-
-def _node(group: Group, names: Mapping[str, str]) -> CgroupNode:
-    children = [_node(child, names) for child in group.children()]
-    below = {pid for child in group.children() for pid in child.pids()}
-    return CgroupNode(
-        path=group.path,
-        name=names.get(group.name, group.name),
-        limits=limits(group),
-        usage=_usage(group),
-        processes=[(pid, process.command_line(pid)) for pid in group.pids() if pid not in below],
-        children=children,
-    )
+    return node(group, {handles.sandbox_state(pod).docker_id: "holder", **names})
 
 
 # ---- connect ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 from podd.driver.contract import ContainerConfig, Limits, Mount, SandboxConfig
 from podd.errors import Invalid, Unsupported
 from podd.linux import capabilities
-from podd.supervision.plans import masked_paths, read_only_paths
+from podd.supervision.plans import granted, masked_paths, read_only_paths
 from podd_docker import holder
 from podd_docker.config import Section
 from podd_docker.handles import SandboxState
@@ -201,17 +201,6 @@ def _security(config: ContainerConfig, seccomp: str) -> Body:
         "MaskedPaths": masked_paths(security),  # in full: the defaults of an old dockerd have holes
         "ReadonlyPaths": read_only_paths(security),
     }
-
-
-def granted(config: ContainerConfig) -> int:
-    """The mask of its capabilities. Raises Invalid: there is no such capability."""
-    security = config.security
-    if security.privileged:
-        return capabilities.ALL
-    try:
-        return capabilities.granted(security.capabilities_add, security.capabilities_drop)
-    except Invalid as exc:
-        raise Invalid(f"container {config.name}: {exc.message}", remedy=exc.remedy, **exc.facts) from exc
 
 
 def user(config: ContainerConfig, image: Mapping[str, Any]) -> str:

@@ -31,6 +31,7 @@ from podd.driver.contract import (
     SandboxStatus,
     SandboxUsage,
 )
+from podd.driver.handles import check_id
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Internal, NotFound, PoddError, Unavailable
 from podd.linux.process import boot_id
@@ -132,7 +133,7 @@ class ShimDriver:
     # ---- sandboxes ---------------------------------------------------------------------------------------------------
 
     async def create_sandbox(self, config: SandboxConfig) -> SandboxCreated:
-        handles.check_id(config.id)
+        check_id(config.id)
         if not self.is_eager:
             await anyio.to_thread.run_sync(self._here.settle)
         report = await self._in_hand.create(self._complete_sandbox(plans.sandbox_plan(config, self._here.places)))
@@ -184,7 +185,7 @@ class ShimDriver:
         return link.why
 
     async def destroy_sandbox(self, sandbox_id: SandboxId) -> None:
-        await self._in_hand.destroy(handles.check_id(sandbox_id))
+        await self._in_hand.destroy(check_id(sandbox_id))
 
     async def _live_link(self, sandbox_id: str) -> Link | None:
         """None: it has no shim, or has lost it."""
@@ -203,7 +204,7 @@ class ShimDriver:
     # ---- containers --------------------------------------------------------------------------------------------------
 
     async def create_container(self, sandbox: Handle, config: ContainerConfig) -> ContainerCreated:
-        handles.check_id(config.id)
+        check_id(config.id)
         plan = await self._complete(plans.container_plan(config, self._section), config)
         report = await self._in_hand.ask(sandbox.id, "create_container", {"container": plan})
         (await self._in_hand.link(sandbox.id)).expect_exit(config.id)
@@ -260,7 +261,7 @@ class ShimDriver:
         )
 
     async def destroy_container(self, sandbox: Handle, container_id: str) -> None:
-        handles.check_id(container_id)
+        check_id(container_id)
         link = await self._live_link(sandbox.id)
         if link is None:  # then the container is dead, too, or about to be
             await anyio.to_thread.run_sync(self._here.remove_container, sandbox.id, container_id)

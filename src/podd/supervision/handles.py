@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal
 
-import msgspec
-
+from podd.driver import handles
 from podd.driver.contract import Handle
-from podd.errors import Invalid, Unsupported
 from podd.linux.process import PidIdentity
-from podd.model.ids import INSTANCE_ID
 from podd.model.value import Value
 
 VERSION = 1
-
-S = TypeVar("S", bound=Value)
 
 
 class SandboxState(Value):
@@ -50,34 +45,14 @@ class ContainerState(Value):
 
 
 def make(driver: str, of: str, state: Value) -> Handle:
-    return Handle(id=of, driver=driver, version=VERSION, state=msgspec.to_builtins(state))
+    return handles.make(driver, of, VERSION, state)
 
 
 def sandbox_state(handle: Handle) -> SandboxState:
-    """Raises Unsupported: another version wrote it; Invalid: it is no handle of a sandbox."""
-    return _state(handle, SandboxState)
+    """Raises as podd.driver.handles.read."""
+    return handles.read(handle, VERSION, SandboxState)
 
 
 def container_state(handle: Handle) -> ContainerState:
-    """Raises as sandbox_state."""
-    return _state(handle, ContainerState)
-
-
-def check_id(of: str) -> str:
-    """Ids become parts of paths. Raises Invalid: it could lead elsewhere."""
-    if not INSTANCE_ID.fullmatch(of):
-        raise Invalid(f"id {of!r}: not 16 lower-case hexadecimal digits")
-    return of
-
-
-def _state(handle: Handle, kind: type[S]) -> S:
-    if handle.version != VERSION:
-        raise Unsupported(
-            f"handle {handle.id}: has version {handle.version}; this driver knows {VERSION}",
-            remedy="use the version of podd that made it, or delete the pod",
-        )
-    check_id(handle.id)
-    try:
-        return msgspec.convert(handle.state, kind)
-    except msgspec.ValidationError as exc:
-        raise Invalid(f"handle {handle.id}: {exc}") from exc
+    """Raises as podd.driver.handles.read."""
+    return handles.read(handle, VERSION, ContainerState)

@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-import msgspec
-
-from podd.driver.contract import CgroupNode, Handle, Limits, NamespaceName, NamespaceRow, SandboxUsage, Scope, Usage
+from podd.driver.contract import CgroupNode, Handle, NamespaceName, NamespaceRow, SandboxUsage, Scope, Usage
 from podd.errors import NotFound
 from podd.linux import process
 from podd.linux.cgroup import Group
 from podd.supervision import handles
+from podd.supervision.groups import node, usage_of
 
 _TICKS_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _SHOWN: tuple[NamespaceName, ...] = ("net", "ipc", "uts", "pid", "mnt", "cgroup", "user")
@@ -27,14 +26,10 @@ def usage(pod: Group, sandbox: Handle, containers: Sequence[Handle]) -> SandboxU
     _must_exist(pod, sandbox)
     return SandboxUsage(
         at_ns=time.time_ns(),
-        pod=_usage(pod),
-        containers={container.id: _usage(pod.child(container.id)) for container in containers},
+        pod=usage_of(pod),
+        containers={container.id: usage_of(pod.child(container.id)) for container in containers},
         overhead=_overhead(handles.sandbox_state(sandbox).pid),
     )
-
-
-def _usage(group: Group) -> Usage:
-    return msgspec.convert(dict(group.usage()), Usage)
 
 
 def _overhead(shim: int) -> Usage | None:
@@ -108,20 +103,7 @@ def cgroups(pod: Group, sandbox: Handle, containers: Sequence[Handle]) -> Cgroup
     """Raises NotFound: the pod has no cgroup."""
     _must_exist(pod, sandbox)
     names = {container.id: handles.container_state(container).name for container in containers}
-    return _node(pod, names)
-
-
-def _node(group: Group, names: Mapping[str, str]) -> CgroupNode:
-    children = [_node(child, names) for child in group.children()]
-    below = {pid for child in group.children() for pid in child.pids()}
-    return CgroupNode(
-        path=group.path,
-        name=names.get(group.name, group.name),
-        limits=msgspec.convert(dict(group.read_limits()), Limits),
-        usage=_usage(group),
-        processes=[(pid, process.command_line(pid)) for pid in group.pids() if pid not in below],
-        children=children,
-    )
+    return node(pod, names)
 
 
 def _must_exist(pod: Group, sandbox: Handle) -> None:

@@ -126,7 +126,7 @@ def container_plan(config: ContainerConfig, section: Section) -> ContainerPlan:
         "supplemental_groups": list(security.supplemental_groups),
         "run_as_non_root": security.run_as_non_root,
         "privileged": security.privileged,
-        "capabilities": _capabilities(config),
+        "capabilities": granted(config),
         "no_new_privileges": security.no_new_privileges,
         "read_only_rootfs": security.read_only_rootfs,
         "seccomp_bpf": "",
@@ -205,7 +205,8 @@ def exit_of(record: ExitRecord) -> Exit:
     return msgspec.convert(record, Exit)
 
 
-def _capabilities(config: ContainerConfig) -> int:
+def granted(config: ContainerConfig) -> int:
+    """The mask of its capabilities. Raises Invalid: there is no such capability."""
     security = config.security
     if security.privileged:
         return capabilities.ALL

@@ -11,6 +11,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from podd.driver.handles import check_id
 from podd.errors import Conflict, Internal, NotFound, PoddError, Unavailable
 from podd.linux.process import PidIdentity, boot_id
 from podd.shim.plan import SandboxPlan, SandboxReport
@@ -78,7 +79,7 @@ class Sandboxes:
         """
         sandbox = self._known.get(sandbox_id)
         if sandbox is None:
-            sandbox = self._known[handles.check_id(sandbox_id)] = _Sandbox(None)
+            sandbox = self._known[check_id(sandbox_id)] = _Sandbox(None)
             self._tasks.start_soon(self._take_up, sandbox_id, sandbox, state)
         await sandbox.ready.wait()
         if sandbox.link is None:

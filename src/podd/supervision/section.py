@@ -1,4 +1,4 @@
-"""What every driver with shims takes from its own section of the configuration, [drivers.NAME]."""
+"""What every driver that makes pods on this host takes from its own section of the configuration, [drivers.NAME]."""
 
 from __future__ import annotations
 
