@@ -16,6 +16,7 @@ from typing import Any, NoReturn, cast
 
 from podd.linux import capabilities
 from podd.linux.cgroup import Layout
+from podd.linux.syscalls import UmountFlag, umount2
 from podd.shim import held, sandbox, stage
 from podd.shim.failure import as_message
 from podd.shim.plan import ContainerPlan, ExecPlan, MountPlan, SandboxPlan
@@ -145,7 +146,11 @@ class Pod:
             os.kill(self.init_pid, signal.SIGKILL)
             os.waitpid(self.init_pid, 0)
         sandbox.unpin_namespaces(self.ns_dir)
-        sandbox.unmount_shm(self.plan["run_dir"])
+        shm = f"{self.plan['run_dir']}/shm"
+        with suppress(FileNotFoundError):
+            while os.path.ismount(shm):
+                umount2(shm, UmountFlag.DETACH | UmountFlag.NOFOLLOW)
+            os.rmdir(shm)
         self.group.remove()
 
     def container(self, argv: Sequence[str], changes: dict[str, Any]) -> ContainerPlan:

@@ -83,7 +83,7 @@ def rows(pod: Handle, members: Mapping[str, int]) -> list[NamespaceRow]:
     shared = set(sandbox_inodes(state))
     hosts = process.namespaces(os.getpid())
     found = {name: its for name, pid in members.items() if (its := _namespaces(pid))}
-    holder = _namespaces(state.pid)
+    holder = _of_holder(state)
     made: list[NamespaceRow] = []
     for kind in _SHOWN:
         inodes = {its[kind] for its in found.values()}
@@ -102,9 +102,18 @@ def rows(pod: Handle, members: Mapping[str, int]) -> list[NamespaceRow]:
 
 def sandbox_inodes(state: SandboxState) -> list[int]:
     """Of the namespaces that the holder holds for the members."""
-    found = _namespaces(state.pid)
+    found = _of_holder(state)
     names = ["net", "ipc", *(["pid"] if state.namespaces.pid == "pod" else []), *(["uts"] if state.shares_uts else [])]
     return [found[name] for name in names if found]
+
+
+def _of_holder(state: SandboxState) -> dict[str, int]:
+    """Empty once it is gone, whoever has its pid since."""
+    found = _namespaces(state.pid)
+    try:
+        return found if process.identity(state.pid) == state.holder else {}
+    except ProcessLookupError:
+        return {}
 
 
 def _namespaces(pid: int) -> dict[str, int]:

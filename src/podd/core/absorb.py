@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from podd.core import container, health, reconcile, sandbox
 from podd.core import events as ev
 from podd.core.change import Steps, updated, warn, with_instance
-from podd.core.look import comes_back, is_due, of_kind
+from podd.core.look import comes_back, is_due, name_of, of_kind
 from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
 from podd.core.state import FailedStart, PodState
 from podd.driver.contract import ContainerStarted, Exit
@@ -138,7 +138,7 @@ def _without_sandbox(state: PodState, now_ns: int) -> PodState:
 
 
 def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
-    name = _owner(state, getattr(report, "id", ""))
+    name = name_of(state, getattr(report, "id", ""))
     if name is None:
         return state, []
     member = state.members[name]
@@ -214,13 +214,13 @@ def _absorb_release(
     failure: ev.Failure | None,
     now_ns: int,
 ) -> Steps:
-    names = [name for id in ids if (name := _owner(state, id)) is not None]
+    names = [name for id in ids if (name := name_of(state, id)) is not None]
     if failure is not None:
         return _not_released(state, names, failure, now_ns)
     told: list[ev.Action] = []
     together = not state.released and any(state.members[name].kind == "regular" for name in names)
     for one in started:
-        name = _owner(state, one.id)
+        name = name_of(state, one.id)
         if name is None:
             continue
         if one.error:
@@ -279,7 +279,3 @@ def _start_failed(state: PodState, culprit: str, reason: str, failure: ev.Failur
     return replace(state, failed_start=failed, sandbox=box, recovering=False), warn(
         "Failed" if culprit else reason, failure, culprit
     )
-
-
-def _owner(state: PodState, id: str) -> str | None:
-    return next((n for n, m in state.members.items() if m.instance is not None and m.instance.id == id), None)

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from podd.core import container
 from podd.core import events as ev
 from podd.core.change import Steps, stop_one, updated, warn, with_instance
-from podd.core.look import has_hook, probes_of
+from podd.core.look import has_hook, name_of, probes_of
 from podd.core.state import PodState
 from podd.driver.contract import ContainerStarted
 
@@ -39,8 +39,7 @@ def watching(state: PodState, name: str) -> list[ev.Action]:
 
 
 def absorb(state: PodState, report: ev.Report, now_ns: int) -> Steps:
-    id = getattr(report, "id", "")
-    name = next((n for n, m in state.members.items() if m.instance is not None and m.instance.id == id), None)
+    name = name_of(state, getattr(report, "id", ""))
     if name is None:
         return state, []
     match report, state.members[name].instance:

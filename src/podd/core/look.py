@@ -29,6 +29,11 @@ def of_kind(state: PodState, *wanted: ContainerKind) -> list[str]:
     return [name for name, member in state.members.items() if member.kind in wanted]
 
 
+def name_of(state: PodState, id: str) -> str | None:
+    """Whose instance it is; None: of nobody any more."""
+    return next((n for n, m in state.members.items() if m.instance is not None and m.instance.id == id), None)
+
+
 def policy_of(state: PodState, name: str) -> RestartPolicy:
     """An init container that has ended well has done what it is for; an ephemeral one is there once."""
     kind = state.members[name].kind

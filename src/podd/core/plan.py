@@ -232,9 +232,14 @@ def mounts(pod: Pod, container: Container, host: Host, env: Mapping[str, str]) -
     return sorted(wanted, key=lambda mount: len(PurePosixPath(mount.container_path).parts))
 
 
+def messages_directory(pod: Pod, host: Host) -> str:
+    """Where the termination messages of the pod's containers lie, and nothing else."""
+    return volume_path(host, pod.metadata.uid, MESSAGES)
+
+
 def message_path(pod: Pod, container_id: ContainerId, host: Host) -> str:
-    """Where the termination message of one instance of a container lies; its directory has those of the pod alone."""
-    return f"{volume_path(host, pod.metadata.uid, MESSAGES)}/{container_id}"
+    """Of one instance of a container."""
+    return f"{messages_directory(pod, host)}/{container_id}"
 
 
 def _message_mount(pod: Pod, container: Container, container_id: ContainerId, host: Host) -> Iterator[Mount]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -81,7 +80,7 @@ class Doing:
     async def destroy_sandbox(self, action: ev.DestroySandbox) -> ev.Report:
         _, failure = await self._calls("destroy_sandbox", lambda: self._driver.destroy_sandbox(action.id))
         if failure is None:
-            messages.remove_all(os.path.dirname(self._message_path(ContainerId(""))))
+            messages.remove_all(plan.messages_directory(self._pod.state.pod, self._around.host))
         return ev.SandboxDestroyed(id=action.id, failure=failure)
 
     async def _prepare_volumes(self) -> ev.Report:
@@ -185,7 +184,7 @@ class Doing:
 
     def _with_message(self, id: ContainerId, ended: Exit) -> Exit:
         """What podd or the driver has to say of an end counts more."""
-        name = next((n for n, m in self._pod.state.members.items() if m.instance and m.instance.id == id), None)
+        name = look.name_of(self._pod.state, id)
         if name is None or ended.message:
             return ended
         spec, instance = look.spec_of(self._pod.state, name), self._pod.state.members[name].instance

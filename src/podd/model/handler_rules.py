@@ -53,28 +53,25 @@ def check(rules: Rules, pod: Pod) -> None:
 
 def _none(rules: Rules, at: Path, container: Container) -> None:
     """Of an init container that the others wait for."""
-    given = {
-        "livenessProbe": container.liveness_probe,
-        "readinessProbe": container.readiness_probe,
-        "startupProbe": container.startup_probe,
-        "lifecycle": container.lifecycle,
-    }
-    for name, value in given.items():
+    for name, value in {**_probes(container), "lifecycle": container.lifecycle}.items():
         if value is not None:
             rules.error((*at, name), _NOT_OF_INIT, _SIDECAR)
 
 
 def _container(rules: Rules, at: Path, container: Container, spec: PodSpec) -> None:
-    probes = {
-        "livenessProbe": container.liveness_probe,
-        "readinessProbe": container.readiness_probe,
-        "startupProbe": container.startup_probe,
-    }
-    for name, probe in probes.items():
+    for name, probe in _probes(container).items():
         if probe is not None:
             _probe(rules, (*at, name), probe, container, readiness=name == "readinessProbe")
     if container.lifecycle is not None:
         _lifecycle(rules, (*at, "lifecycle"), container.lifecycle, container, spec)
+
+
+def _probes(container: Container) -> dict[str, Probe | None]:
+    return {
+        "livenessProbe": container.liveness_probe,
+        "readinessProbe": container.readiness_probe,
+        "startupProbe": container.startup_probe,
+    }
 
 
 def _probe(rules: Rules, at: Path, probe: Probe, container: Container, *, readiness: bool) -> None:

@@ -22,13 +22,11 @@ from podd.linux.syscalls import (
     MountAttr,
     Prctl,
     Resolve,
-    UmountFlag,
     close_all_but,
     move_mount,
     openat2,
     prctl,
     set_process_name,
-    umount2,
     unshare,
 )
 from podd.shim import credentials
@@ -129,15 +127,6 @@ def mount_shm(plan: SandboxPlan) -> None:
         move_mount(shm, target)
         os.close(shm)
         os.close(target)
-
-
-def unmount_shm(run_dir: str) -> None:
-    """Unmount and remove <run_dir>/shm. Of what is not there: quiet success."""
-    path = f"{run_dir}/shm"
-    with suppress(FileNotFoundError):
-        while os.path.ismount(path):
-            umount2(path, UmountFlag.DETACH | UmountFlag.NOFOLLOW)
-        os.rmdir(path)
 
 
 def _inodes(plan: SandboxPlan, ns_dir: str) -> dict[str, int]:
