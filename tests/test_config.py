@@ -1,18 +1,29 @@
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from podd import config
-from podd.config import Config, Daemon, RuntimeClass
+from podd.config import Config, RuntimeClass
 from podd.errors import Denied, Invalid, NotFound
 from podd.model import manifest
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config" / "podd.toml"
+
+
+SECTIONS = ("daemon", "images", "network")
+
+
+def plain(value: object) -> Any:
+    """As a file would have it."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def parse(text: str) -> Config:
@@ -21,8 +32,7 @@ def parse(text: str) -> Config:
 
 def test_the_example_file_has_every_key_with_its_default() -> None:
     document = tomllib.loads(EXAMPLE.read_text())
-    expected = {name: getattr(Daemon(), name) for name in Daemon.__struct_fields__}
-    assert document == {"default_driver": Config().default_driver, "daemon": expected}
+    assert document == {name: plain(getattr(Config(), name)) for name in ("default_driver", *SECTIONS)}
 
 
 def test_every_key_is_explained_in_the_example_file() -> None:
@@ -35,8 +45,10 @@ def test_every_key_is_explained_in_the_example_file() -> None:
 def test_every_key_is_in_the_documentation_with_its_default() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| `(.*?)` \|", page, re.MULTILINE))
-    defaults = {f"daemon.{name}": getattr(Daemon(), name) for name in Daemon.__struct_fields__}
-    assert rows == {key: f'"{value}"' for key, value in {"default_driver": "setns", **defaults}.items()}
+    defaults: dict[str, object] = {"default_driver": "setns"}
+    for section in SECTIONS:
+        defaults |= {f"{section}.{name}": value for name, value in plain(getattr(Config(), section)).items()}
+    assert {key: json.loads(value) for key, value in rows.items()} == defaults
 
 
 def test_what_is_not_given_is_as_by_default() -> None:
@@ -60,13 +72,20 @@ def test_a_runtime_class_is_of_a_driver_and_keeps_the_rest_untouched() -> None:
     assert read.runtime_classes == {"fast": RuntimeClass(driver="runc", section={"runtime": "crun"})}
 
 
+def test_files_of_images_and_network_start_at_the_file_too() -> None:
+    read = parse('[images]\nroot = "x"\n[network]\nbin_dirs = ["a", "/b"]')
+    assert (read.images.root, read.images.run_root) == ("/etc/podd/x", "")
+    assert read.network.bin_dirs == ("/etc/podd/a", "/b")
+
+
 WRONG = {
+    "[images]\nrot = 1": ":2: images.rot: unknown key; did you mean images.root?",
     'defualt_driver = "x"': ":1: defualt_driver: unknown key; did you mean default_driver?",
     'socket = "/x"': ":1: socket: unknown key; did you mean daemon.socket?",
     '[daemon]\n\nsockets = "/x"': ":3: daemon.sockets: unknown key; did you mean daemon.socket?",
     '[daemon]\ndefault_driver = "x"': ":2: daemon.default_driver: unknown key; did you mean default_driver?",
     "[daemn]": ":1: daemn: unknown key; did you mean daemon?",
-    "zzz = 1": ":1: zzz: unknown key; known are default_driver, daemon, drivers, runtime_classes, daemon.socket",
+    "zzz = 1": ":1: zzz: unknown key; known are default_driver, daemon, images, network, drivers, runtime_classes",
     "[daemon]\nsocket = 5": ":2: daemon.socket: expected `str`, got `int`",
     '[daemon]\nlog_level = "loud"': ":2: daemon.log_level: invalid enum value 'loud'",
     '[daemon]\nsocket = ""': ":2: daemon.socket: is empty; give a path",

@@ -11,10 +11,11 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from podd.driver.hookspecs import ImagePlaces, NetworkPlaces
 from podd.errors import Denied, Invalid, NotFound
 from podd.model.ids import is_dns_label
 from podd.model.value import Value
@@ -46,15 +47,25 @@ class RuntimeClass(Value):
 class Config(Value):
     default_driver: str = "setns"
     daemon: Daemon = Daemon()
+    images: ImagePlaces = ImagePlaces()
+    network: NetworkPlaces = NetworkPlaces()
     drivers: Mapping[str, Mapping[str, Any]] = {}  # sections of the drivers, by name, untouched
     runtime_classes: Mapping[str, RuntimeClass] = {}  # by the name that spec.runtimeClassName gives
     source: str = ""  # the file; "" where there is none
 
 
+Places = TypeVar("Places", ImagePlaces, NetworkPlaces)
+
 _PATHS = ("socket", "run_dir", "state_dir", "log_dir", "pods_dir")
+_FILES = {  # keys outside [daemon] that are paths, or lists of them
+    "images": ("root", "run_root", "registries", "policy", "auth_file"),
+    "network": ("conf_dir", "bin_dirs", "cache_dir"),
+}
 _KEYS = {
-    "": ("default_driver", "daemon", "drivers", "runtime_classes"),
+    "": ("default_driver", "daemon", "images", "network", "drivers", "runtime_classes"),
     "daemon": Daemon.__struct_fields__,
+    "images": ImagePlaces.__struct_fields__,
+    "network": NetworkPlaces.__struct_fields__,
 }
 
 
@@ -92,7 +103,9 @@ def parse(text: bytes, path: str) -> Config:
 def differences(old: Config, new: Config) -> list[str]:
     """The keys that differ; of a driver's section, or a runtime class, its name alone: "drivers.setns"."""
     pairs: list[tuple[str, object, object]] = [("default_driver", old.default_driver, new.default_driver)]
-    pairs += [(f"daemon.{key}", getattr(old.daemon, key), getattr(new.daemon, key)) for key in _KEYS["daemon"]]
+    for section in ("daemon", "images", "network"):
+        before, after = getattr(old, section), getattr(new, section)
+        pairs += [(f"{section}.{key}", getattr(before, key), getattr(after, key)) for key in _KEYS[section]]
     for name in sorted({*old.drivers, *new.drivers}):
         pairs.append((f"drivers.{name}", old.drivers.get(name, {}), new.drivers.get(name, {})))
     for name in sorted({*old.runtime_classes, *new.runtime_classes}):
@@ -107,11 +120,12 @@ class _Check:
 
     def config(self, document: dict[str, Any]) -> Config:
         self._known_keys(document, "")
-        for name in ("daemon", "drivers", "runtime_classes"):
+        for name in ("daemon", "images", "network", "drivers", "runtime_classes"):
             self._table(document.get(name, {}), name)
         for name, section in document.get("drivers", {}).items():
             self._table(section, f"drivers.{name}")
-        self._known_keys(document.get("daemon", {}), "daemon")
+        for name in ("daemon", "images", "network"):
+            self._known_keys(document.get(name, {}), name)
         classes = {name: self._class(name, given) for name, given in document.get("runtime_classes", {}).items()}
         try:
             config = msgspec.convert({**document, "runtime_classes": classes, "source": self._path}, Config)
@@ -120,7 +134,12 @@ class _Check:
             raise self._invalid(where.rstrip("`"), what[:1].lower() + what[1:]) from exc
         if not config.default_driver:
             raise self._invalid("default_driver", "is empty", "name a driver")
-        return msgspec.structs.replace(config, daemon=self._with_paths(config.daemon))
+        return msgspec.structs.replace(
+            config,
+            daemon=self._with_paths(config.daemon),
+            images=self._with_files("images", config.images),
+            network=self._with_files("network", config.network),
+        )
 
     def _class(self, name: str, given: object) -> RuntimeClass:
         key = f"runtime_classes.{name}"
@@ -139,6 +158,16 @@ class _Check:
             what = f"is {length} bytes long, and the kernel takes {MAX_SOCKET_PATH} as the path of a socket"
             raise self._invalid("daemon.socket", what, "give a shorter path")
         return msgspec.structs.replace(daemon, **paths)
+
+    def _with_files(self, section: str, given: Places) -> Places:
+        paths = {}
+        for name in _FILES[section]:
+            value, key = getattr(given, name), f"{section}.{name}"
+            if not isinstance(value, str):
+                paths[name] = tuple(self._absolute(key, one) for one in value)
+            elif value:
+                paths[name] = self._absolute(key, value)
+        return msgspec.structs.replace(given, **paths)
 
     def _absolute(self, key: str, path: str) -> str:
         if not path or not path.isprintable():

@@ -82,14 +82,28 @@ def _run(settings: Config) -> None:
     for path, mode in ((daemon.run_dir, 0o711), (daemon.state_dir, PRIVATE), (daemon.log_dir, 0o750)):
         _make_private(path, mode)
     found = discover()
-    paths = DriverPaths(run_dir=daemon.run_dir, state_dir=daemon.state_dir, log_dir=daemon.log_dir)
-    backends = Backends(settings, found, paths)
+    backends = Backends(settings, found, _places(settings))
     with ExitStack() as stack:
         failpoint = _failpoint()
         store = Store.open(f"{daemon.state_dir}/podd.db", failpoint=failpoint)
         stack.callback(store.close)
         listeners = [stack.enter_context(each) for each in _listeners(settings)]
         anyio.run(_serve, settings, found, backends, store, listeners, failpoint)
+
+
+def _places(settings: Config) -> DriverPaths:
+    daemon, images, network = settings.daemon, settings.images, settings.network
+    return DriverPaths(
+        run_dir=daemon.run_dir,
+        state_dir=daemon.state_dir,
+        log_dir=daemon.log_dir,
+        images=replace(
+            images,
+            root=images.root or f"{daemon.state_dir}/storage",
+            run_root=images.run_root or f"{daemon.run_dir}/storage",
+        ),
+        network=replace(network, cache_dir=network.cache_dir or f"{daemon.state_dir}/cni"),
+    )
 
 
 def _make_private(path: str, mode: int) -> None:
@@ -194,6 +208,10 @@ def _size_of_file_system(path: str) -> int:
     return found.f_blocks * found.f_frsize
 
 
+_FIXED = ("daemon.", "images.", "network.")
+"""Keys that hold until podd is started again."""
+
+
 class _Reloader:
     """Reads the configuration again. What is in force changes only where it says so; a file that is wrong, nothing."""
 
@@ -206,11 +224,11 @@ class _Reloader:
         async with self._one_at_a_time:
             new = config.load(self._settings.source or None)
             differing = config.differences(self._settings, new)
-            fixed = [key for key in differing if key.startswith("daemon.") and key != "daemon.log_level"]
+            fixed = [key for key in differing if key.startswith(_FIXED) and key != "daemon.log_level"]
             await self._backends.change(new)
             log.configure(new.daemon.log_level, self._settings.daemon.log_format)
             in_force = replace(self._settings.daemon, log_level=new.daemon.log_level)
-            self._settings = replace(new, daemon=in_force)
+            self._settings = replace(new, daemon=in_force, images=self._settings.images, network=self._settings.network)
         return ReloadReport(changed=[key for key in differing if key not in fixed], needs_restart=fixed)
 
 

@@ -13,7 +13,7 @@ Rules that hold for every verb, and that `podd.testing.DriverContract` checks:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -48,6 +48,31 @@ class Limits(Value):
     pids: int | None = None
 
 
+class PortMapping(Value):
+    """A port of the host that leads to one of the pod."""
+
+    container_port: int  # 1..65535
+    host_port: int  # 1..65535
+    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+    host_ip: str = ""  # "" is every address of the host
+
+
+class Dns(Value):
+    """What a pod's /etc/resolv.conf says."""
+
+    of_host: bool = True  # first what the host's own says
+    servers: Sequence[str] = ()
+    searches: Sequence[str] = ()
+    options: Sequence[str] = ()  # "ndots:2", "edns0"; a later one of the same name counts
+
+
+class HostAlias(Value):
+    """A line of a pod's /etc/hosts."""
+
+    ip: str
+    names: Sequence[str]
+
+
 class SandboxConfig(Value):
     """One sandbox: the shared namespaces and the parent cgroup of its members."""
 
@@ -57,6 +82,7 @@ class SandboxConfig(Value):
     pod_namespace: str
     attempt: int  # 0 for the pod's first sandbox
     hostname: str
+    domain: str = ""  # the rest of its full name: "sub.default.pod"; known to /etc/hosts
     namespaces: NamespaceScopes = NamespaceScopes()
     limits: Limits = Limits()
     sysctls: Mapping[str, str] = {}
@@ -64,6 +90,11 @@ class SandboxConfig(Value):
     log_directory: str = ""  # absolute, made by the driver; "" for none
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
+    ports: Sequence[PortMapping] = ()
+    dns: Dns = Dns()
+    host_aliases: Sequence[HostAlias] = ()
+    ingress_bits: int | None = None  # a second, towards the pod; None: not limited
+    egress_bits: int | None = None
 
 
 Propagation = Literal["private", "host-to-container", "bidirectional"]
@@ -106,6 +137,7 @@ class ContainerConfig(Value):
     name: str
     attempt: int  # 0 for the first instance of this container
     image: str  # "rootfs:/absolute/directory", or a reference for drivers with images
+    image_id: str = ""  # of the reference, as the driver's image service knows it; "" for a directory
     pull: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"  # of a reference, when the container is made
     command: Sequence[str] = ()  # replaces the image's entrypoint
     args: Sequence[str] = ()  # replaces the image's cmd
@@ -423,11 +455,25 @@ class Usage(Value):
     oom_kills: int | None = None
 
 
+class InterfaceUsage(Value):
+    """Of one interface of a sandbox, since it was made."""
+
+    name: str  # "eth0"
+    received_bytes: int
+    received_packets: int
+    received_errors: int
+    sent_bytes: int
+    sent_packets: int
+    sent_errors: int
+
+
 class SandboxUsage(Value):
     at_ns: int  # CLOCK_REALTIME
     pod: Usage
     containers: Mapping[str, Usage]  # by container id
     overhead: Usage | None = None  # supervisor
+    layers: Mapping[str, int] = {}  # by container id: bytes on disk of its writable layer
+    interfaces: Sequence[InterfaceUsage] = ()  # without the loopback; none where the network is the host's
 
 
 @runtime_checkable
@@ -461,3 +507,95 @@ class CanInspect(Protocol):
     async def namespaces(self, sandbox: Handle, containers: Sequence[Handle]) -> Sequence[NamespaceRow]: ...
 
     async def cgroups(self, sandbox: Handle, containers: Sequence[Handle]) -> CgroupNode: ...
+
+
+class Image(Value):
+    """One image of an image service."""
+
+    id: str  # "sha256:" and 64 hex digits: of its config
+    names: Sequence[str] = ()  # with tags: "docker.io/library/busybox:1.36"; none where only its id is left
+    digests: Sequence[str] = ()  # "docker.io/library/busybox@sha256:…", by which it was pulled
+    size_bytes: int = 0  # of all its layers, unpacked
+    created_at_ns: int | None = None  # CLOCK_REALTIME
+    user: str = ""  # as the image says: "", "1000", "nobody", "1000:100", "app:app"
+    labels: Mapping[str, str] = {}  # data: nothing here acts on them
+
+
+class PullProgress(Value):
+    """How far a pull is. total_bytes: None while it is not known."""
+
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    layer: str = ""  # which one there is news of; "" for the whole
+    message: str = ""  # "writing manifest"
+
+
+Credentials = Mapping[str, Any]
+"""As a docker config.json: {"auths": {"registry.example:5000/team": {"auth": base64 of user:password}}}."""
+
+
+class ImageService(Protocol):
+    """Where a driver's images are. Drivers that share a store offer services of the same `name`.
+
+    Errors: Invalid: the reference, or the image, is not as it must be; NotFound: there is no such image; Denied: the
+    registry, or a policy, refuses it; Conflict: it is in use; Unavailable: the registry, or the backend, does not
+    answer, or the disk is full. The message is for people, and holds no password.
+    """
+
+    name: str  # "containers-storage:/var/lib/podd/storage", "docker:/var/run/docker.sock"
+
+    async def find(self, reference: str) -> Image | None:
+        """What is here by that name, digest or id. None: nothing. No network. Raises Invalid: it is no reference."""
+        ...
+
+    async def pull(
+        self, reference: str, credentials: Sequence[Credentials], progress: Callable[[PullProgress], None]
+    ) -> Image:
+        """Fetch it, also where it is here already. Cancelled: what was fetched is removed.
+
+        credentials: tried in order, before those that the host has for the registry.
+        """
+        ...
+
+    async def list(self) -> Sequence[Image]: ...
+
+    async def remove(self, reference: str) -> Sequence[str]:
+        """Take away a name, and with its last name the image; an id takes all. Returns what is gone: names and ids.
+
+        Whether a pod uses it has been looked at before.
+        """
+        ...
+
+    async def usage_bytes(self) -> int:
+        """What all images take of the disk."""
+        ...
+
+
+@runtime_checkable
+class CanImages(Protocol):
+    """Run image references. A container is created only after its image is there: config.image_id says which."""
+
+    images: ImageService
+
+
+class NetworkStatus(Value):
+    """Can new pods have an address now?"""
+
+    ready: bool
+    name: str = ""  # of the network: "podd", "bridge"
+    reason: str = ""  # why not: "no network configuration in /etc/cni/net.d"
+    remedy: str = ""
+
+
+@runtime_checkable
+class CanNetwork(Protocol):
+    """Give pods addresses, and lead ports of the host to them."""
+
+    async def network_status(self) -> NetworkStatus: ...
+
+    async def publish(self, sandbox: Handle, ports: Sequence[PortMapping]) -> None:
+        """Lead these ports of the host to the pod that runs, instead of those before: all, or all as it was.
+
+        Raises Conflict: one is taken; Unsupported: this network maps no ports.
+        """
+        ...

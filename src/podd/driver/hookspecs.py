@@ -16,7 +16,7 @@ Hooks register or answer; they are synchronous and do not block. What works live
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import pluggy
@@ -32,6 +32,31 @@ hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
 
+class ImagePlaces(Value):
+    """Where images are that podd itself keeps: [images] of podd.toml, where "" may stand for what is said here.
+
+    Drivers get it with both roots filled in.
+    """
+
+    root: str = ""  # of containers/storage, perhaps shared with podman and buildah; "" is <state_dir>/storage
+    run_root: str = ""  # its part that a reboot may lose; "" is <run_dir>/storage
+    registries: str = ""  # a registries.conf; "" is the host's
+    policy: str = ""  # a policy.json; "" is the host's
+    auth_file: str = ""  # a docker config.json; "" is the host's
+    pull_deadline_s: float = 900.0
+
+
+class NetworkPlaces(Value):
+    """How pods that podd itself connects are connected: [network] of podd.toml.
+
+    Drivers get it with cache_dir filled in.
+    """
+
+    conf_dir: str = "/etc/cni/net.d"
+    bin_dirs: Sequence[str] = ("/usr/lib/cni", "/opt/cni/bin")
+    cache_dir: str = ""  # what plugins were told and what they answered; "" is <state_dir>/cni
+
+
 class DriverPaths(Value):
     """Where a driver may keep things: absolute directories, made by the daemon, closed to others, the driver's to fill.
 
@@ -42,6 +67,8 @@ class DriverPaths(Value):
     run_dir: str  # lost at reboot, on a tmpfs: sockets, pins
     state_dir: str  # kept: writable layers
     log_dir: str  # kept: logs of containers lie below it, under the paths that each container's config names
+    images: ImagePlaces = ImagePlaces()  # of drivers that have no images of their own
+    network: NetworkPlaces = NetworkPlaces()  # of drivers that have no network of their own
 
 
 class DriverFactory(Protocol):
