@@ -160,7 +160,7 @@ class _Check:
         return msgspec.structs.replace(daemon, **paths)
 
     def _with_files(self, section: str, given: Places) -> Places:
-        paths = {}
+        paths: dict[str, str | tuple[str, ...]] = {}
         for name in _FILES[section]:
             value, key = getattr(given, name), f"{section}.{name}"
             if not isinstance(value, str):
