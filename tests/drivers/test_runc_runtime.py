@@ -11,13 +11,14 @@ import pytest
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Invalid, PoddError, Unavailable, Unsupported
 from podd.linux.cgroup import Hierarchy, Layout
+from podd_runc import runtime
 from podd_runc.driver import RuncDriver
 from podd_runc.runtime import described, find
 
 V1, V2 = Hierarchy("/v1", 1, frozenset({"cpu", "memory", "pids"})), Hierarchy("/v2", 2, frozenset())
 UNIFIED, HYBRID = Layout((V2,)), Layout((V2, V1))
 RUNC = "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1\nspec: 1.0.2-dev\ngo: go1.19.8\n"
-CRUN = "crun version 1.8.1\ncommit: f8a096\nrundir: /run/crun\nspec: 1.0.0\n+SYSTEMD +SECCOMP\n"
+CRUN = "crun version 1.15\ncommit: f8a096\nrundir: /run/crun\nspec: 1.0.0\n+SYSTEMD +SECCOMP\n"
 
 
 def program(tmp_path: Path, text: str, status: int = 0) -> str:
@@ -27,7 +28,7 @@ def program(tmp_path: Path, text: str, status: int = 0) -> str:
     return str(file)
 
 
-@pytest.mark.parametrize(("text", "name", "version"), [(RUNC, "runc", "1.1.5+ds1"), (CRUN, "crun", "1.8.1")])
+@pytest.mark.parametrize(("text", "name", "version"), [(RUNC, "runc", "1.1.5+ds1"), (CRUN, "crun", "1.15")])
 def test_what_a_runtime_says_of_itself(tmp_path: Path, text: str, name: str, version: str) -> None:
     found = find("runc", program(tmp_path, text), UNIFIED)
     assert (found.name, found.version) == (name, version)
@@ -48,6 +49,22 @@ def test_what_cannot_be_used(
     with pytest.raises(kind, match=words) as caught:
         find("runc", program(tmp_path, text, status), layout)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("version", "may", "works"), [("1.8.1", True, True), ("1.8.1", False, False), ("1.14", False, True)]
+)
+def test_an_old_crun_must_be_able_to_lift_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, may: bool, works: bool
+) -> None:
+    monkeypatch.setattr(runtime, "_may_lock_memory", lambda: may)
+    path = program(tmp_path, CRUN.replace("1.15", version))
+    if works:
+        assert find("runc", path, UNIFIED).version == version
+        return
+    with pytest.raises(Unsupported, match="must lift its limit on locked memory") as caught:
+        find("runc", path, UNIFIED)
+    assert "LimitMEMLOCK" in caught.value.remedy
 
 
 def test_runc_takes_hybrid_mode(tmp_path: Path) -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 
 from podd.errors import Unavailable, Unsupported
+from podd.linux.capabilities import mask_of
 from podd.linux.cgroup import Layout
+from podd.linux.syscalls import capget
 from podd.model.value import Value
 
 OLDEST_SPEC = (1, 0)
+FIRST_CRUN_WITH_LITTLE_MEMORY_LOCKED = (1, 14)
+"""Older ones fail where they may not lift RLIMIT_MEMLOCK, which kernels since 5.11 do not count eBPF programs by."""
+
 LIMIT_S = 10.0
 """How long a runtime may take to say its version; it takes milliseconds."""
 
@@ -66,8 +72,7 @@ def _version(driver: str, path: str) -> str:
 
 
 def _check_spec(driver: str, runtime: Runtime) -> None:
-    major, minor, *_ = (int(part) if part.isdigit() else 0 for part in f"{runtime.spec}.0".split(".")[:2])
-    if (major, minor) < OLDEST_SPEC:
+    if _numbers(runtime.spec) < OLDEST_SPEC:
         raise Unsupported(
             f"{driver}: {runtime.path}: {runtime.name} {runtime.version} follows version {runtime.spec} of the OCI "
             f"runtime specification: {'.'.join(map(str, OLDEST_SPEC))} is needed",
@@ -75,9 +80,27 @@ def _check_spec(driver: str, runtime: Runtime) -> None:
         )
 
 
+def _numbers(version: str) -> tuple[int, int]:
+    major, minor, *_ = (int(part) if part.isdigit() else 0 for part in f"{version}.0".split(".")[:2])
+    return major, minor
+
+
 def _check_cgroups(driver: str, runtime: Runtime, layout: Layout) -> None:
-    if runtime.name == "crun" and layout.kind == "hybrid":
+    if runtime.name != "crun":
+        return
+    if layout.kind == "hybrid":
         raise Unsupported(
             f"{driver}: {runtime.path}: crun refuses this host's cgroups, which are in hybrid mode (v1 and v2)",
             remedy=f'set drivers.{driver}.runtime to "runc", or boot the host with systemd.unified_cgroup_hierarchy=1',
         )
+    if _numbers(runtime.version) < FIRST_CRUN_WITH_LITTLE_MEMORY_LOCKED and not _may_lock_memory():
+        raise Unsupported(
+            f"{driver}: {runtime.path}: crun {runtime.version} must lift its limit on locked memory, and may not",
+            remedy="give podd CAP_SYS_RESOURCE, or LimitMEMLOCK=infinity in its unit, or install crun "
+            f"{'.'.join(map(str, FIRST_CRUN_WITH_LITTLE_MEMORY_LOCKED))} or later",
+        )
+
+
+def _may_lock_memory() -> bool:
+    hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+    return hard == resource.RLIM_INFINITY or bool(capget().effective & mask_of(["SYS_RESOURCE"]))
