@@ -113,6 +113,12 @@ def test_propagation(propagation: str, root: str, option: str) -> None:
     assert mounts(found)["/data"]["options"] == ["rbind", option]
 
 
+def test_what_a_mount_forbids_is_named_to_the_runtime() -> None:
+    """crun takes from a mount what its options do not say."""
+    bind = Bind("/b/0", "/data", stat.S_IFDIR, options=("ro", "nosuid"))
+    assert mounts(made({"binds": (bind,)}))["/data"]["options"] == ["rbind", "rprivate", "ro", "nosuid"]
+
+
 @pytest.mark.parametrize(
     ("words", "kind"),
     [

@@ -26,6 +26,7 @@ from podd.shim.runtime.config import Bind, Given, User
 
 CONFIG, PID, LOG, CONSOLE = "config.json", "pid", "log.json", "console.sock"
 _MOUNTS = "mounts"
+_OPTIONS = {os.ST_RDONLY: "ro", os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
 _ROOT = f"{_MOUNTS}/root"
 
 
@@ -72,8 +73,14 @@ def _binds(bundle: Bundle, plan: ContainerPlan, sources: Sequence[Source]) -> li
         status = os.fstat(source.mount)
         propagation = propagations.get(source.path, "private")
         path = bundle.path(f"{_MOUNTS}/{number}")
-        binds.append(Bind(path, source.path, status.st_mode, status.st_rdev, propagation))
+        options = _options(source.mount)
+        binds.append(Bind(path, source.path, status.st_mode, status.st_rdev, propagation, options))
     return binds
+
+
+def _options(mount: int) -> list[str]:
+    flags = os.fstatvfs(mount).f_flag
+    return [option for flag, option in _OPTIONS.items() if flags & flag]
 
 
 def _attach(bundle: Bundle, parts: rootfs.Parts) -> None:

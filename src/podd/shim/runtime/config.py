@@ -22,13 +22,17 @@ _PROPAGATION = {"private": "rprivate", "host-to-container": "rslave", "bidirecti
 
 
 class Bind(NamedTuple):
-    """What is mounted from the host, at `source` in the mount namespace that the runtime is started in."""
+    """What is mounted from the host, at `source` in the mount namespace that the runtime is started in.
+
+    options: the attributes that its mount has ("ro", "nosuid"), which a runtime may take from it if they are not named.
+    """
 
     source: str
     path: str
     mode: int  # st_mode
     device: int = 0  # st_rdev
     propagation: str = "private"
+    options: Sequence[str] = ()
 
 
 class User(NamedTuple):
@@ -145,8 +149,8 @@ def _mount(path: str, kind: str, options: Sequence[str]) -> dict[str, Any]:
 
 
 def _bind(bind: Bind) -> dict[str, Any]:
-    """Its other options are on the mount that it is a copy of."""
-    options = ["rbind", _PROPAGATION[bind.propagation]]
+    """Mounts below it keep what they have."""
+    options = ["rbind", _PROPAGATION[bind.propagation], *bind.options]
     return {"destination": bind.path, "type": "bind", "source": bind.source, "options": options}
 
 
