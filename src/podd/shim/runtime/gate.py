@@ -95,10 +95,12 @@ class Command(Gate):
         self._runtime = runtime
         self._container = container
         self._log = log
+        self._is_released = False
         super().__init__(process, os.dup(process.pidfd) if fd < 0 else fd)
 
     def release(self) -> None:
-        if not self._passed.done:
+        if not self._passed.done and not self._is_released:
+            self._is_released = True
             self._loop.spawn(self._start())
 
     async def _start(self) -> None:
@@ -108,3 +110,7 @@ class Command(Gate):
             self._passed.set(exc)
         else:
             self._passed.set(time.monotonic_ns())
+
+    def _on_ended(self) -> None:
+        if not self._is_released:  # else the runtime knows best: a short program ends before `start` does
+            super()._on_ended()
