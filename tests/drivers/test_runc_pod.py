@@ -12,9 +12,11 @@ import pytest
 from podd.driver.contract import Driver, Handle, Security
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import PoddError
+from podd.linux.cgroup import Layout
 from podd.model.ids import ContainerId
 from podd.testing.contract import DriverContract
 from podd.testing.lab import SHARED, Act, Lab, exits
+from podd_runc.runtime import find
 from podd_setns.driver import SetnsDriver
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
@@ -32,10 +34,19 @@ def lab_of(make: MakeDriver, folder: Path) -> Lab:
     return Lab(make, DriverContract().arrange, folder)
 
 
-def listed(paths: DriverPaths, sandbox: Handle) -> dict[str, str]:
-    """What runc says of a sandbox's containers."""
+@pytest.fixture(params=["runc", "crun"])
+def runtime(request: pytest.FixtureRequest) -> str:
+    try:
+        find("runc", request.param, Layout.detect())
+    except PoddError as exc:
+        pytest.skip(exc.message)
+    return str(request.param)
+
+
+def listed(runtime: str, paths: DriverPaths, sandbox: Handle) -> dict[str, str]:
+    """What a runtime says of a sandbox's containers."""
     root = f"{paths.run_dir}/runc/pods/{sandbox.id}/runtime"
-    done = subprocess.run(["runc", "--root", root, "list", "-f", "json"], capture_output=True, text=True, check=True)
+    done = subprocess.run([runtime, "--root", root, "list", "-f", "json"], capture_output=True, text=True, check=True)
     return {one["id"]: one["status"] for one in json.loads(done.stdout) or []}
 
 
@@ -43,20 +54,20 @@ def mounted(part: str) -> bool:
     return part in Path("/proc/self/mountinfo").read_text()
 
 
-async def test_runc_list_tells_the_truth(
-    make_runc: Callable[[str], MakeDriver], paths: DriverPaths, tmp_path: Path
+async def test_the_runtimes_list_tells_the_truth(
+    make_runc: Callable[[str], MakeDriver], paths: DriverPaths, tmp_path: Path, runtime: str
 ) -> None:
-    lab = lab_of(make_runc("runc"), tmp_path / "shared")
+    lab = lab_of(make_runc(runtime), tmp_path / "shared")
     await lab.enter()
     box = (await lab.sandbox()).handle
     held, runs = (await lab.created(box)).handle, await lab.started(box)
     ended = await lab.started(box, exits(3))
     await lab.driver.wait_container(ended)
-    assert listed(paths, box) == {held.id: "created", runs.id: "running", ended.id: "stopped"}
+    assert listed(runtime, paths, box) == {held.id: "created", runs.id: "running", ended.id: "stopped"}
     assert not mounted(f"{box.id}/bundles"), "the host's mount table is as before"
     for one in (held, runs, ended):
         await lab.driver.destroy_container(box, ContainerId(one.id))
-    assert listed(paths, box) == {}
+    assert listed(runtime, paths, box) == {}
     await lab.close()
 
 
@@ -70,7 +81,7 @@ done
 ls /sys/firmware | wc -l
 awk '$5 == "{SHARED}" {{ print $5, $6 }}' /proc/self/mountinfo
 ls /proc/self/fd | wc -l
-ulimit -n
+ulimit -a
 umask
 ls /dev | grep -v -e console -e core
 (: < /dev/null) && (: > /dev/full) && echo devices
@@ -90,13 +101,13 @@ mv {SHARED}/seen.new {SHARED}/seen
     ids=["default", "user", "least", "open"],
 )
 async def test_what_a_member_may_do_is_what_it_may_without_a_runtime(
-    make_runc: Callable[[str], MakeDriver], cgroup_parent: str, tmp_path: Path, security: Security
+    make_runc: Callable[[str], MakeDriver], cgroup_parent: str, tmp_path: Path, runtime: str, security: Security
 ) -> None:
     own = DriverPaths(**{f"{kind}_dir": f"{tmp_path}/own/{kind}" for kind in ("run", "state", "log")})
     (tmp_path / "own" / "state").mkdir(parents=True)
     seen = []
     setns: MakeDriver = lambda: SetnsDriver("setns", {"cgroup_parent": cgroup_parent}, own)  # noqa: E731
-    for name, make in (("setns", setns), ("runc", make_runc("runc"))):
+    for name, make in (("setns", setns), ("runtime", make_runc(runtime))):
         folder = tmp_path / name
         lab = lab_of(make, folder)
         folder.chmod(0o777)
