@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from podd.linux import process
-from podd.linux.syscalls import set_process_name
+from podd.linux.syscalls import CloneFlag, set_process_name, unshare
 
 
 @pytest.fixture
@@ -85,6 +86,23 @@ def test_namespaces_are_inodes() -> None:
     found = process.namespaces(os.getpid())
     assert found["net"] == os.stat("/proc/self/ns/net").st_ino
     assert set(found) == {"net", "ipc", "uts", "pid", "mnt", "cgroup", "user"}
+
+
+@pytest.mark.root
+def test_own_namespaces_are_those_of_the_thread_that_asks() -> None:
+    found: list[dict[str, int]] = []
+
+    def visit() -> None:
+        unshare(CloneFlag.NET)
+        found.append(process.own_namespaces())
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    visitor.join()
+    own = process.own_namespaces()
+    assert own == process.namespaces(os.getpid())
+    assert found[0]["net"] != own["net"]
+    assert {**found[0], "net": own["net"]} == own
 
 
 def test_cgroups_by_controllers() -> None:

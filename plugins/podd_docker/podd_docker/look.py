@@ -32,7 +32,7 @@ _SHOWN: tuple[NamespaceName, ...] = ("net", "ipc", "uts", "pid", "mnt", "cgroup"
 
 def sandbox(state: SandboxState, group: Group) -> Observed:
     """The namespaces that members share, as far as dockerd lets them. Raises ProcessLookupError: the holder is gone."""
-    found, hosts, scopes = process.namespaces(state.pid), process.namespaces(os.getpid()), state.namespaces
+    found, hosts, scopes = process.namespaces(state.pid), process.own_namespaces(), state.namespaces
     shown = {name: found[name] for name in ("net", "ipc")}
     if scopes.uts == "node" or state.shares_uts:
         shown["uts"] = found["uts"]
@@ -81,7 +81,7 @@ def rows(pod: Handle, members: Mapping[str, int]) -> list[NamespaceRow]:
     """One for each namespace that a live member, or the holder, is in. members: the pid of each, by its name."""
     state = handles.sandbox_state(pod)
     shared = set(sandbox_inodes(state))
-    hosts = process.namespaces(os.getpid())
+    hosts = process.own_namespaces()
     found = {name: its for name, pid in members.items() if (its := _namespaces(pid))}
     holder = _of_holder(state)
     made: list[NamespaceRow] = []

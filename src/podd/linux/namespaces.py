@@ -75,8 +75,8 @@ def join(name: str, path: str) -> None:
 def open_socket(path: str, family: int, kind: int) -> int:
     """A new socket of the network namespace that the file at path names: non-blocking, not inherited.
 
-    Blocks: for a worker thread, which visits that namespace alone. It does not return before it is back: whatever the
-    thread did next it would do in a foreign network.
+    The calling thread visits that namespace, alone and for some 10 us. It does not return before it is back: whatever
+    it did next it would do in a foreign network. While it is the first thread, /proc/PID/ns/net shows where it is.
     """
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:

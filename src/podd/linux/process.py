@@ -68,9 +68,18 @@ def open_pidfd(process: PidIdentity) -> int:
 def namespaces(pid: int) -> dict[str, int]:
     """Inode numbers by the names of `namespaces.FLAGS`. Raises ProcessLookupError: it is gone."""
     try:
-        return {name: os.stat(f"/proc/{pid}/ns/{name}").st_ino for name in FLAGS}
+        return _namespaces(str(pid))
     except FileNotFoundError as exc:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}/ns") from exc
+
+
+def own_namespaces() -> dict[str, int]:
+    """Of the calling thread: the process's first may be on a visit, see `podd.linux.namespaces.open_socket`."""
+    return _namespaces("thread-self")
+
+
+def _namespaces(process: str) -> dict[str, int]:
+    return {name: os.stat(f"/proc/{process}/ns/{name}").st_ino for name in FLAGS}
 
 
 def cgroups(pid: int) -> dict[str, str]:

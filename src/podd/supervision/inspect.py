@@ -51,7 +51,7 @@ def namespaces(sandbox: Handle, containers: Sequence[Handle]) -> list[NamespaceR
     """One row for each namespace that a live member is in, in a fixed order of types."""
     members = [(handle, found) for handle in containers if (found := _namespaces_of(handle))]
     pins = _pins(handles.sandbox_state(sandbox).run_dir)
-    hosts = process.namespaces(os.getpid())
+    hosts = process.own_namespaces()
     rows: list[NamespaceRow] = []
     for kind in _SHOWN:
         for inode in sorted({found[kind] for _, found in members} | _pinned(pins, kind)):
