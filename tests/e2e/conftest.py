@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from real import CONFIG, Podd
-from running import running, running_on, running_on_runc
+from running import running, running_on, running_on_all, running_on_runc
 
 from dockerd import Dockerd, a_dockerd
 
@@ -32,3 +32,9 @@ def podd(driver: str) -> Iterator[Podd]:
 def on_docker(dockerd: Dockerd) -> Iterator[Podd]:
     """As podd, with pods on a dockerd, whose list must be empty afterwards, too."""
     yield from running_on(dockerd)
+
+
+@pytest.fixture
+def on_all(dockerd: Dockerd) -> Iterator[Podd]:
+    """With pods of podd's own driver, of runc and of a dockerd side by side."""
+    yield from running_on_all(dockerd)

@@ -27,11 +27,24 @@ def running_on_runc() -> Iterator[Podd]:
     yield from running(config, groups=("runc",), first=manifest("first", sleeper("a")))
 
 
+def running_on_all(dockerd: Dockerd) -> Iterator[Podd]:
+    """One with podd's own driver, runc and that dockerd; pods that name none go to the first. Runc has had a pod."""
+    setns = CONFIG.replace("{cgroup}", "{cgroup}/setns")
+    config = f'{setns}\n[drivers.runc]\ncgroup_parent = "{{cgroup}}"\n{_docker_section(dockerd)}'
+    first = manifest("first", sleeper("a"), runtimeClassName="runc")
+    yield from running(config, groups=("setns", "runc"), first=first, ignoring=rf"^process: .*{dockerd.folder}")
+    assert dockerd.containers() == []
+
+
 def docker_config(dockerd: Dockerd) -> str:
     """For a podd whose pods go to that dockerd."""
-    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in dockerd.section.items())
     setns = CONFIG.replace("{cgroup}", "{cgroup}-setns")
-    return f'default_driver = "docker"\n{setns}\n[drivers.docker]\ncgroup_parent = "{{cgroup}}"\n{keys}'
+    return f'default_driver = "docker"\n{setns}\n{_docker_section(dockerd)}'
+
+
+def _docker_section(dockerd: Dockerd) -> str:
+    keys = "".join(f"{key} = {json.dumps(value)}\n" for key, value in dockerd.section.items())
+    return f'[drivers.docker]\ncgroup_parent = "{{cgroup}}"\n{keys}'
 
 
 def running(config: str, *, ignoring: str = "", groups: Iterable[str] = (), first: str = "") -> Iterator[Podd]:
