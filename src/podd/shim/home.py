@@ -1,4 +1,4 @@
-"""What a sandbox has on the host before it has containers: directories, cgroup, namespaces, /dev/shm, files."""
+"""What a sandbox has on the host before it has containers: directories, cgroup, namespaces, /dev/shm."""
 
 from __future__ import annotations
 
@@ -17,16 +17,6 @@ from podd.shim.sweep import KILL_S, SHIM_FILE, check, remove
 
 INIT_GROUP = "init"
 """The reaping init's own leaf: on v2 the pod's group may not hold processes."""
-
-_HOSTS = """\
-127.0.0.1\tlocalhost
-::1\tlocalhost ip6-localhost ip6-loopback
-fe00::0\tip6-localnet
-ff00::0\tip6-mcastprefix
-ff02::1\tip6-allnodes
-ff02::2\tip6-allrouters
-127.0.0.1\t{hostname}
-"""
 
 
 def unthrottled(limits: LimitsPlan) -> LimitsPlan:
@@ -101,7 +91,6 @@ class Home:
             os.makedirs(f"{run_dir}/{name}", 0o700, exist_ok=True)
         if plan["log_directory"]:
             os.makedirs(plan["log_directory"], 0o755, exist_ok=True)
-        self._write_etc()
         self.group.create()
         self.group.pass_on()
         unenforced = self.group.apply(unthrottled(plan["limits"]))
@@ -137,12 +126,3 @@ class Home:
         group.create()
         with entrance(group) as (born_in, cgroups):
             return sandbox.make_sandbox_namespaces(self.plan, ns_dir, cgroups, born_in, sibling=True)
-
-    def _write_etc(self) -> None:
-        """For the containers to mount: world-readable, in a directory that nobody else reaches."""
-        etc = f"{self.plan['run_dir']}/etc"
-        os.makedirs(etc, 0o700, exist_ok=True)
-        hostname = self.plan["hostname"] or os.uname().nodename
-        for name, text in (("hostname", f"{hostname}\n"), ("hosts", _HOSTS.format(hostname=hostname))):
-            with suppress(FileExistsError):
-                write_new(f"{etc}/{name}", text, 0o644)

@@ -36,6 +36,7 @@ from podd.driver.hookspecs import DriverPaths
 from podd.errors import Internal, NotFound, PoddError, Unavailable
 from podd.linux.process import boot_id
 from podd.model.ids import SandboxId
+from podd.network import files
 from podd.shim.plan import ContainerPlan, ExecPlan, SandboxPlan, SandboxReport
 from podd.supervision import handles, host, inspect, plans
 from podd.supervision.link import Link
@@ -137,6 +138,7 @@ class ShimDriver:
         if not self.is_eager:
             await anyio.to_thread.run_sync(self._here.settle)
         report = await self._in_hand.create(self._complete_sandbox(plans.sandbox_plan(config, self._here.places)))
+        await self._name(config, ())
         state = handles.SandboxState(
             run_dir=self._here.places.sandbox_dir(config.id),
             cgroup=report["cgroup"],
@@ -150,6 +152,12 @@ class ShimDriver:
             observed=plans.observed(report["namespaces"], report["cgroup"], report["limits"]),
             cgroup=report["cgroup"],
         )
+
+    async def _name(self, config: SandboxConfig, ips: Sequence[str]) -> None:
+        """Write the files from which its containers know what it is called."""
+        place = f"{self._here.places.sandbox_dir(config.id)}/etc"
+        for note in await anyio.to_thread.run_sync(files.make, place, config, ips):
+            log.warning("sandbox.limited", sandbox=config.id, note=note)
 
     async def recover(
         self,
