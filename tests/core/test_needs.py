@@ -8,12 +8,15 @@ from msgspec.structs import replace
 from podd.core import needs
 from podd.driver.contract import Capabilities
 from podd.errors import Unsupported
+from podd.model.network_rules import EGRESS, INGRESS
 from podd.model.pod import (
+    ContainerPort,
     ExecAction,
     GRPCAction,
     HTTPGetAction,
     Lifecycle,
     LifecycleHandler,
+    Pod,
     Probe,
     SecurityContext,
     SleepAction,
@@ -24,6 +27,8 @@ from world import make_container, make_pod
 
 PLAIN = Capabilities(held_start=True, shared_uts=True, pid_pod=False, pid_node=False, rootfs_directory=True)
 FULL = Capabilities(held_start=True, shared_uts=True, pid_pod=True, pid_node=True, rootfs_directory=True, images=True)
+MAPPED = (ContainerPort(container_port=1), ContainerPort(container_port=2, host_port=2))
+SIDECAR = make_container("s", ports=MAPPED, restart_policy="Always")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +110,27 @@ def test_a_hook_that_sleeps_needs_nothing() -> None:
 
 def test_a_plain_pod_needs_nothing_special() -> None:
     needs.check(make_pod(), "plain", {"plain": PLAIN})
+
+
+@pytest.mark.parametrize(
+    ("pod", "field"),
+    [
+        (make_pod("a", make_container("b", ports=MAPPED)), "spec.containers[1].ports[1].hostPort"),
+        (make_pod("a", init_containers=(SIDECAR,)), "spec.initContainers[0].ports[1].hostPort"),
+        (make_pod("a", annotations=dict.fromkeys([INGRESS], "1M")), f"metadata.annotations[{INGRESS}]"),
+        (make_pod("a", annotations=dict.fromkeys([EGRESS], "1M")), f"metadata.annotations[{EGRESS}]"),
+    ],
+)
+def test_what_is_led_to_a_pod_or_limited_needs_a_network(pod: Pod, field: str) -> None:
+    with pytest.raises(Unsupported) as refused:
+        needs.check(pod, "full", {"full": FULL})
+    assert str(refused.value) == f"{field}: needs capability network; driver full lacks it; no driver here has it"
+    needs.check(pod, "able", {"able": replace(FULL, network=True)})
+    needs.check(replace(pod, spec=replace(pod.spec, host_network=True)), "full", {"full": FULL})
+
+
+def test_ports_of_an_init_container_are_led_nowhere() -> None:
+    needs.check(make_pod("a", init_containers=(replace(SIDECAR, restart_policy=None),)), "full", {"full": FULL})
 
 
 BARE = replace(FULL, isolation=False)

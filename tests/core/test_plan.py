@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from podd.core import plan
 from podd.core.environment import expand
 from podd.core.plan import EmptyDir, Host, HostPath
-from podd.driver.contract import ContainerConfig, Mount, NamespaceScopes, SandboxConfig
+from podd.driver.contract import ContainerConfig, Dns, HostAlias, Mount, NamespaceScopes, PortMapping, SandboxConfig
 from podd.model.ids import ContainerId, SandboxId
 from podd.model.pod import Pod
 
@@ -69,12 +69,77 @@ def test_scopes_of_namespaces(spec: dict[str, Any], scopes: NamespaceScopes) -> 
         ("a" * 62 + ".b", {}, "a" * 62),
         ("a" * 61 + "--b", {}, "a" * 61),
         ("a.b", {}, "a.b"),
+        ("web", {"subdomain": "db"}, "web"),
+        ("web", {"subdomain": "db", "setHostnameAsFQDN": True}, "web.db.prod.svc.cluster.local"),
+        ("web", {"setHostnameAsFQDN": True}, "web"),
+        ("web", {"subdomain": "db", "setHostnameAsFQDN": True, "hostNetwork": True}, ""),
+        ("web", {"hostname": "other", "subdomain": "db", "hostnameOverride": "a.example"}, "a.example"),
     ],
 )
 def test_hostname(name: str, spec: dict[str, Any], hostname: str) -> None:
     of = pod(spec)
     of = msgspec.structs.replace(of, metadata=msgspec.structs.replace(of.metadata, name=name))
     assert sandbox(of).hostname == hostname
+
+
+@pytest.mark.parametrize(
+    ("spec", "domain"),
+    [
+        ({"subdomain": "db"}, "db.prod.svc.cluster.local"),
+        ({"subdomain": "db", "hostname": "other"}, "db.prod.svc.cluster.local"),
+        ({"subdomain": "db", "hostNetwork": True}, ""),
+        ({"subdomain": "db", "hostnameOverride": "a.example"}, ""),
+        ({}, ""),
+    ],
+)
+def test_domain(spec: dict[str, Any], domain: str) -> None:
+    assert sandbox(pod(spec)).domain == domain
+
+
+PORTS: list[dict[str, Any]] = [
+    {"containerPort": 80, "hostPort": 8080},
+    {"containerPort": 81},
+    {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1"},
+]
+MAPPED = [
+    PortMapping(container_port=80, host_port=8080),
+    PortMapping(container_port=53, host_port=53, protocol="UDP", host_ip="192.0.2.1"),
+]
+
+
+def test_ports_of_what_lasts_are_led_to_the_pod() -> None:
+    first = {"name": "first", "image": "rootfs:/", "ports": [{"containerPort": 1, "hostPort": 1}]}
+    beside = {**first, "name": "beside", "restartPolicy": "Always"}
+    of = pod({"initContainers": [first, beside]}, ports=PORTS)
+    assert sandbox(of).ports == (PortMapping(container_port=1, host_port=1), *MAPPED)
+    assert sandbox(pod({"hostNetwork": True}, ports=PORTS[:1])).ports == ()
+
+
+@pytest.mark.parametrize("policy", ["", "Default", "ClusterFirst", "ClusterFirstWithHostNet", "None"])
+def test_dns(policy: str) -> None:
+    config = {
+        "nameservers": ["192.0.2.1"],
+        "searches": ["a.example"],
+        "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
+    }
+    of = pod({"dnsPolicy": policy, "dnsConfig": config})
+    assert sandbox(of).dns == Dns(
+        of_host=policy != "None", servers=("192.0.2.1",), searches=("a.example",), options=("ndots:2", "edns0")
+    )
+    assert sandbox(pod()).dns == Dns()
+
+
+def test_host_aliases() -> None:
+    aliases = [{"ip": "::1", "hostnames": ["a", "b"]}, {"ip": "192.0.2.1"}]
+    assert sandbox(pod({"hostAliases": aliases})).host_aliases == (HostAlias(ip="::1", names=("a", "b")),)
+
+
+def test_bandwidths() -> None:
+    of = pod()
+    wanted = {"kubernetes.io/ingress-bandwidth": "10M", "kubernetes.io/egress-bandwidth": "1Ki"}
+    of = msgspec.structs.replace(of, metadata=msgspec.structs.replace(of.metadata, annotations=wanted))
+    assert (sandbox(of).ingress_bits, sandbox(of).egress_bits) == (10_000_000, 1024)
+    assert (sandbox(pod()).ingress_bits, sandbox(pod()).egress_bits) == (None, None)
 
 
 @pytest.mark.parametrize(

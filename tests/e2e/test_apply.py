@@ -122,8 +122,8 @@ def test_documents_are_judged_together(podd: Podd) -> None:
 
 
 def test_what_must_go_on_all_the_same(podd: Podd) -> None:
-    text = manifest("p", sleeper("a"), hostAliases=[{"ip": "10.0.0.1"}])
-    assert "hostAliases" in podd.apply(text, status=1)
+    text = manifest("p", sleeper("a"), overhead={"cpu": 1})
+    assert "overhead" in podd.apply(text, status=1)
     assert podd.apply(text, "--strict=warn") == "pod/p created: Running\n"
     insecure = manifest("q", sleeper("a", securityContext={"appArmorProfile": {"type": "RuntimeDefault"}}))
     assert "appArmorProfile" in podd.apply(insecure, "--strict=warn", status=1)

@@ -407,9 +407,9 @@ async def test_remarks_stand_at_their_pod(tmp_path: Path, host: FakeHost) -> Non
 
 
 async def test_what_must_be_is_left_out_for_who_must(tmp_path: Path, host: FakeHost) -> None:
-    text = POD.replace("restartPolicy", "hostAliases: [{ip: 10.0.0.1}]\n  restartPolicy")
+    text = POD.replace("restartPolicy", "overhead: {cpu: 1}\n  restartPolicy")
     async with engine(tmp_path, host) as one:
-        with pytest.raises(Invalid, match="hostAliases"):
+        with pytest.raises(Invalid, match="overhead"):
             await apply(one, text)
         (result,) = await apply_all(one, text, strict=False)
         assert result.action == "created"

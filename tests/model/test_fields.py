@@ -181,6 +181,8 @@ def base() -> dict[str, Any]:
         "os": {"name": "linux"},
         "resources": {"limits": {"cpu": "1"}},
         "volumes": VOLUMES,
+        "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["a"]}],
+        "dnsConfig": {"nameservers": ["192.0.2.1"], "options": [{"name": "ndots", "value": "2"}]},
     }
     document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": spec}
     return copy.deepcopy(document)
@@ -218,6 +220,9 @@ PLACES: dict[str, Place] = {
     "ObjectMeta": ("metadata",),
     "PodSpec": ("spec",),
     "PodOS": ("spec", "os"),
+    "HostAlias": ("spec", "hostAliases", 0),
+    "PodDNSConfig": ("spec", "dnsConfig"),
+    "PodDNSConfigOption": ("spec", "dnsConfig", "options", 0),
     "PodSecurityContext": ("spec", "securityContext"),
     "Sysctl": ("spec", "securityContext", "sysctls", 0),
     "Container": CONTAINER,
@@ -274,6 +279,7 @@ NEEDED = {
     *(("SecretVolumeSource", "secretName"), ("Sysctl", "value")),
     *(("EnvVarSource", "fieldRef"), ("EnvFromSource", "configMapRef"), ("DownwardAPIVolumeFile", "fieldRef")),
     *(("Probe", "httpGet"), ("LifecycleHandler", "exec"), ("VolumeProjection", "configMap")),
+    ("PodDNSConfigOption", "name"),
     *(("ContainerRestartRule", "exitCodes"), ("ContainerRestartRuleOnExitCodes", "values")),
 }
 """What the base cannot do without, by rules that go beyond its type."""
@@ -389,19 +395,16 @@ def test_an_impossible_value_is_refused_whoever_asks(strict: bool) -> None:
         manifest.parse(json.dumps(document), strict=strict)
 
 
-def test_amounts_and_ports_that_podd_does_not_do_are_left_out() -> None:
+def test_amounts_that_podd_does_not_do_are_left_out() -> None:
     amounts = {"cpu": "1", "ephemeral-storage": "1Gi", "example.com/gpu": "1"}
     document, _ = with_field("Container", "resources", {"limits": amounts})
-    document["spec"]["containers"][0]["ports"] = [{"containerPort": 80, "hostPort": 8080}]
     with pytest.raises(Invalid):
         manifest.parse(json.dumps(document))
     read = manifest.parse(json.dumps(document), strict=False)
     member = read.pods[0].spec.containers[0]
     assert member.resources.limits == {"cpu": "1"}
-    assert [(port.container_port, port.host_port) for port in member.ports] == [(80, None)]
     at = "spec.containers[0]"
     assert {remark.path for remark in read.remarks} == {
-        f"{at}.ports[0].hostPort",
         f"{at}.resources.limits.ephemeral-storage",
         f"{at}.resources.limits[example.com/gpu]",
     }

@@ -67,6 +67,7 @@ def sysctl(name: str, value: str = "1", **spec: Any) -> tuple[Found, Found]:
 
 
 LONG = "a" * 63
+SIDECAR = {"name": "s", "image": "rootfs:/", "command": ["true"], "restartPolicy": "Always"}
 
 GOOD = {
     "the longest names": check(meta={"name": ".".join([LONG] * 3 + ["a" * 61]), "namespace": LONG}),
@@ -95,6 +96,43 @@ GOOD = {
         ports=[{"containerPort": 1}, {"containerPort": 65535, "name": "a-0123456789-bc", "protocol": "SCTP"}]
     ),
     "one port name in two members": check(members=[{"ports": [{"containerPort": 1, "name": "a"}]}] * 2),
+    "ports of the host": check(
+        {"initContainers": [{**SIDECAR, "ports": [{"containerPort": 1, "hostPort": 80}]}]},
+        members=[
+            {
+                "ports": [
+                    {"containerPort": 2, "hostPort": 80, "protocol": "UDP"},
+                    {"containerPort": 2, "hostPort": 80, "hostIP": "192.0.2.1"},
+                    {"containerPort": 2, "hostPort": 80, "hostIP": "2001:db8::1"},
+                ]
+            }
+        ],
+    ),
+    "names of a network": check(
+        {
+            "subdomain": "db",
+            "setHostnameAsFQDN": True,
+            "hostAliases": [{"ip": "::1", "hostnames": ["a", "b.example"]}, {"ip": "192.0.2.1"}],
+        }
+    ),
+    "another name of the longest": check({"hostnameOverride": f"{'a' * 31}.{'b' * 32}", "hostname": "x"}),
+    "DNS of its own": check(
+        {
+            "dnsPolicy": "None",
+            "dnsConfig": {
+                "nameservers": ["192.0.2.1", "2001:db8::1"],
+                "searches": ["a.example", "_tcp.example.", "."] + ["a"] * 29,
+                "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}],
+            },
+        }
+    ),
+    **{
+        f"DNS as {policy} has it": check({"dnsPolicy": policy})
+        for policy in ("Default", "ClusterFirst", "ClusterFirstWithHostNet")
+    },
+    "bandwidths": check(
+        meta={"annotations": {"kubernetes.io/ingress-bandwidth": "1k", "kubernetes.io/egress-bandwidth": "1P"}}
+    ),
     "hostPort with hostNetwork": check(
         {"hostNetwork": True}, members=[{"ports": [{"containerPort": 80, "hostPort": 80}]}]
     ),
@@ -266,11 +304,103 @@ BAD: dict[str, tuple[tuple[Found, Found], str, str]] = {
         f"{C0}.ports[0].hostPort",
         "65536 is not between 1 and 65535",
     ),
-    "port mapped": (
-        member(ports=[{"containerPort": 80, "hostPort": 80}]),
-        f"{C0}.ports[0].hostPort",
-        "podd does not map ports yet",
+    "a port of the host for two": (
+        check(members=[{"ports": [{"containerPort": n, "hostPort": 80}]} for n in (1, 2)]),
+        "spec.containers[1].ports[0].hostPort",
+        "80/TCP is given twice: a port of the host leads to one place",
     ),
+    "a port of the host for a member and a sidecar": (
+        check(
+            {"initContainers": [{**SIDECAR, "ports": [{"containerPort": 1, "hostPort": 80}]}]},
+            members=[{"ports": [{"containerPort": 2, "hostPort": 80, "hostIP": "0.0.0.0"}]}],
+        ),
+        f"{C0}.ports[0].hostPort",
+        "80/TCP is given twice",
+    ),
+    "an address of the host": (
+        member(ports=[{"containerPort": 80, "hostPort": 80, "hostIP": "localhost"}]),
+        f"{C0}.ports[0].hostIP",
+        '"localhost" is not an IPv4 or IPv6 address',
+    ),
+    "an alias of no address": (
+        check({"hostAliases": [{"ip": "fe80::1%eth0", "hostnames": ["a"]}]}),
+        "spec.hostAliases[0].ip",
+        '"fe80::1%eth0" is not an IPv4 or IPv6 address',
+    ),
+    "an alias that is two lines": (
+        check({"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a\n10.0.0.2 b"]}]}),
+        "spec.hostAliases[0].hostnames[0]",
+        "is not an RFC 1123 subdomain",
+    ),
+    "a subdomain": (check({"subdomain": "a.b"}), "spec.subdomain", '"a.b" is not an RFC 1123 label'),
+    "a full name that the kernel does not keep": (
+        check({"hostname": "a" * 40, "subdomain": "db", "setHostnameAsFQDN": True}),
+        "spec.setHostnameAsFQDN",
+        f"{'a' * 40}.db.default.svc.cluster.local has more than 64 characters",
+    ),
+    "another name and the full one": (
+        check({"hostnameOverride": "a.b", "setHostnameAsFQDN": True}),
+        "spec.hostnameOverride",
+        "excludes setHostnameAsFQDN",
+    ),
+    "another name and the host's": (
+        check({"hostnameOverride": "a.b", "hostNetwork": True}),
+        "spec.hostnameOverride",
+        "excludes hostNetwork",
+    ),
+    "another name, too long": (
+        check({"hostnameOverride": "a" * 65}),
+        "spec.hostnameOverride",
+        "has more than 64 characters",
+    ),
+    "another name": (check({"hostnameOverride": "A"}), "spec.hostnameOverride", '"A" is not an RFC 1123 subdomain'),
+    "no DNS at all": (check({"dnsPolicy": "None"}), "spec.dnsConfig.nameservers", "required with dnsPolicy None"),
+    "a DNS policy": (check({"dnsPolicy": "Mine"}), "spec.dnsPolicy", '"Mine" is not one of'),
+    "nameservers": (
+        check({"dnsConfig": {"nameservers": [f"10.0.0.{n}" for n in range(4)]}}),
+        "spec.dnsConfig.nameservers",
+        "has 4, at most 3 are asked",
+    ),
+    "a nameserver by name": (
+        check({"dnsConfig": {"nameservers": ["dns"]}}),
+        "spec.dnsConfig.nameservers[0]",
+        '"dns" is not an IPv4 or IPv6 address',
+    ),
+    **{
+        f"searches of {len(searches)}": (
+            check({"dnsConfig": {"searches": searches}}),
+            "spec.dnsConfig.searches",
+            "is longer than a resolver reads",
+        )
+        for searches in (["a"] * 33, [f"{'a' * 63}.{'b' * 63}"] * 17)
+    },
+    "a search": (check({"dnsConfig": {"searches": ["a b"]}}), "spec.dnsConfig.searches[0]", '"a b" is not a domain'),
+    **{
+        f"a DNS option {name!r}": (
+            check({"dnsConfig": {"options": [{"name": name}]}}),
+            "spec.dnsConfig.options[0].name",
+            f'"{shown}" is not an option of resolv.conf(5)',
+        )
+        for name, shown in (("", ""), ("a\nnameserver 10.0.0.1", "a\\nnameserver 10.0.0.1"), ("ndots:2", "ndots:2"))
+    },
+    "a DNS option's value": (
+        check({"dnsConfig": {"options": [{"name": "ndots", "value": "2 debug"}]}}),
+        "spec.dnsConfig.options[0].value",
+        '"2 debug" is not the value of such an option',
+    ),
+    **{
+        f"bandwidth {text}": (
+            check(meta={"annotations": {"kubernetes.io/egress-bandwidth": text}}),
+            "metadata.annotations[kubernetes.io/egress-bandwidth]",
+            said,
+        )
+        for text, said in (
+            ("fast", '"fast" is not a quantity'),
+            ("999", "999 is not between 1k and 1P bits a second"),
+            ("1001T", "1001T is not between 1k and 1P bits a second"),
+            ("-1M", "-1M is not between 1k and 1P bits a second"),
+        )
+    },
     "other port of the host": (
         check({"hostNetwork": True}, members=[{"ports": [{"containerPort": 80, "hostPort": 81}]}]),
         f"{C0}.ports[0].hostPort",

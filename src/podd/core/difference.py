@@ -208,6 +208,9 @@ def _same_amount(old: object, new: object, path: Path) -> bool:
 # ---- two ways to write the same --------------------------------------------------------------------------------------
 
 _DEFAULTS: dict[tuple[type[Struct], str], object] = {
+    (k8s.PodSpec, "dns_config"): k8s.PodDNSConfig(),
+    (k8s.PodSpec, "hostname_override"): "",
+    (k8s.PodSpec, "set_hostname_as_fqdn"): False,
     (k8s.PodSpec, "os"): k8s.PodOS(name="linux"),
     (k8s.PodSecurityContext, "fs_group_change_policy"): "Always",
     (k8s.PodSecurityContext, "run_as_non_root"): False,
@@ -239,6 +242,8 @@ def _value(owner: Struct, name: str) -> object:
     match owner, name:
         case Container(image=image), "image_pull_policy":
             value = None if value == pull_policy(image) else value
+        case k8s.PodSpec(), "dns_policy":
+            value = value if value == "None" else ""  # all others mean the host's
         case Container(), "resize_policy":
             value = tuple(policy for policy in value if policy.restart_policy != "NotRequired")
     if (kind, name) in _DEFAULTS and value == _DEFAULTS[kind, name]:

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from podd.driver.contract import Capabilities
 from podd.errors import Unsupported
+from podd.model.network_rules import EGRESS, INGRESS
 from podd.model.pod import ROOTFS, Container, Lifecycle, LifecycleHandler, Pod, Probe
+from podd.model.totals import is_sidecar
 
 HOST = f"{ROOTFS}/"
 
@@ -35,7 +37,22 @@ def needs(pod: Pod) -> Iterator[Need]:
             yield from _image_needs(at, container)
             yield from _stream_needs(at, container)
             yield from _handler_needs(at, container)
+    yield from _network_needs(pod)
     yield from _isolation_needs(pod)
+
+
+def _network_needs(pod: Pod) -> Iterator[Need]:
+    """What is led to a pod, or limited, comes by an address of its own."""
+    if pod.spec.host_network:
+        return
+    for where, containers in (("initContainers", pod.spec.init_containers), ("containers", pod.spec.containers)):
+        for n, container in enumerate(containers):
+            for number, port in enumerate(container.ports):
+                if port.host_port is not None and (where == "containers" or is_sidecar(container)):
+                    yield Need(f"spec.{where}[{n}].ports[{number}].hostPort", "network")
+    for annotation in (INGRESS, EGRESS):
+        if annotation in pod.metadata.annotations:
+            yield Need(f"metadata.annotations[{annotation}]", "network")
 
 
 def _image_needs(at: str, container: Container) -> Iterator[Need]:

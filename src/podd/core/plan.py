@@ -11,20 +11,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from podd.core import resources
+from podd.core import network, resources
 from podd.core.difference import pull_policy
 from podd.core.environment import environment, expand, expand_whole
 from podd.core.projection import Files, files, is_projected
 from podd.core.sources import NOTHING, Sources
 from podd.driver.contract import ContainerConfig, Mount, NamespaceScopes, Propagation, SandboxConfig, Security
 from podd.errors import Invalid
+from podd.model import hostnames
 from podd.model.ids import ContainerId, PodUid, SandboxId
+from podd.model.network_rules import EGRESS, INGRESS
 from podd.model.pod import Container, Pod, SeccompProfile, Volume, VolumeMount
 from podd.model.quantity import whole
 from podd.model.value import Value
 from podd.model.volume_rules import parts_of
 
-MAX_HOSTNAME = 63
 MESSAGES = ".messages"  # no volume has this name
 NAME_MAX = 255  # of one part of a path, on every file system of Linux
 
@@ -81,13 +82,19 @@ def sandbox_config(pod: Pod, sandbox_id: SandboxId, attempt: int, host: Host) ->
         pod_name=pod.metadata.name,
         pod_namespace=pod.metadata.namespace,
         attempt=attempt,
-        hostname=hostname(pod),
+        hostname=hostnames.hostname(pod),
+        domain=hostnames.domain(pod),
         namespaces=namespace_scopes(pod),
         limits=resources.pod_limits(pod.spec),
         sysctls={sysctl_name(sysctl.name): sysctl.value for sysctl in pod.spec.security_context.sysctls},
         log_directory=log_directory(pod, host.log_dir),
         labels=dict(pod.metadata.labels),
         annotations=dict(pod.metadata.annotations),
+        ports=network.port_mappings(pod),
+        dns=network.dns(pod),
+        host_aliases=network.host_aliases(pod),
+        ingress_bits=network.bits(pod, INGRESS),
+        egress_bits=network.bits(pod, EGRESS),
     )
 
 
@@ -101,13 +108,6 @@ def namespace_scopes(pod: Pod) -> NamespaceScopes:
         uts="node" if spec.host_network else "pod",
         pid=pid,  # type: ignore[arg-type]
     )
-
-
-def hostname(pod: Pod) -> str:
-    """ "" where the pod has the host's."""
-    if pod.spec.host_network:
-        return ""
-    return pod.spec.hostname or pod.metadata.name[:MAX_HOSTNAME].rstrip("-.")
 
 
 def sysctl_name(name: str) -> str:

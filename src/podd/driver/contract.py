@@ -81,8 +81,10 @@ class SandboxConfig(Value):
     pod_name: str
     pod_namespace: str
     attempt: int  # 0 for the pod's first sandbox
-    hostname: str
-    domain: str = ""  # the rest of its full name: "sub.default.pod"; known to /etc/hosts
+    hostname: str  # as the kernel tells it; "" leaves the host's
+    domain: str = ""
+    """What follows the short name in the full one, which /etc/hosts knows: "db.default.svc.cluster.local"; "" for
+    none. The hostname is the short name, or the full one."""
     namespaces: NamespaceScopes = NamespaceScopes()
     limits: Limits = Limits()
     sysctls: Mapping[str, str] = {}

@@ -10,7 +10,6 @@ from podd.model.pod import (
     ContainerPort,
     ContainerRestartRule,
     ContainerRestartRuleOnExitCodes,
-    PodSpec,
 )
 from podd.model.problem import Path, Rules
 from podd.model.shapes import CONTROL, absolute, between, label, unique
@@ -22,13 +21,13 @@ MAX_EXIT_CODE = 255
 _PORT_NAME = re.compile(r"(?=[0-9-]*[a-z])(?!.*--)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", re.ASCII)
 
 
-def check(rules: Rules, at: Path, container: Container, spec: PodSpec) -> None:
+def check(rules: Rules, at: Path, container: Container) -> None:
     label(rules, (*at, "name"), container.name)
     _image(rules, at, container)
     if container.working_dir:
         absolute(rules, (*at, "workingDir"), container.working_dir)
     for number, port in enumerate(container.ports):
-        _port(rules, (*at, "ports", number), port, spec.host_network)
+        _port(rules, (*at, "ports", number), port)
     ports = (((*at, "ports", number, "name"), port.name) for number, port in enumerate(container.ports))
     unique(rules, ports, "port names are unique in a container")
     _restarts(rules, at, container)
@@ -56,20 +55,11 @@ def _image(rules: Rules, at: Path, container: Container) -> None:
         rules.error((*at, "command", 0), "is empty: it names the program to run")
 
 
-def _port(rules: Rules, at: Path, port: ContainerPort, host_network: bool) -> None:
-    for name, number in (("containerPort", port.container_port), ("hostPort", port.host_port)):
-        if number is not None and not between(rules, (*at, name), number, 1, 65535):
-            return
+def _port(rules: Rules, at: Path, port: ContainerPort) -> None:
+    between(rules, (*at, "containerPort"), port.container_port, 1, 65535)
     if port.name and not _PORT_NAME.fullmatch(port.name):
         text = 'at most 15 lower-case letters, digits and single "-", with a letter among them'
         rules.error((*at, "name"), f'"{port.name}" is not the name of a port', text)
-    if port.host_port is None:
-        return
-    if not host_network:
-        remedy = "use hostNetwork, or reach the port from inside the pod"
-        rules.unsupported((*at, "hostPort"), "podd does not map ports yet", remedy)
-    elif port.host_port != port.container_port:
-        rules.error((*at, "hostPort"), "must equal containerPort with hostNetwork")
 
 
 # ---- how it restarts -------------------------------------------------------------------------------------------------

@@ -195,6 +195,7 @@ class ContainerPort(Struct):
     name: str = ""
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
     host_port: int | None = None
+    host_ip: str = msgspec.field(default="", name="hostIP")
 
 
 class ResourceRequirements(Struct):
@@ -358,6 +359,22 @@ class Volume(Struct):
     projected: ProjectedVolumeSource | None = None
 
 
+class HostAlias(Struct):
+    ip: str
+    hostnames: tuple[str, ...] = ()
+
+
+class PodDNSConfigOption(Struct):
+    name: str = ""
+    value: str | None = None
+
+
+class PodDNSConfig(Struct):
+    nameservers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[PodDNSConfigOption, ...] = ()
+
+
 class PodOS(Struct):
     name: Literal["linux"]
 
@@ -370,6 +387,12 @@ class PodSpec(Struct):
     termination_grace_period_seconds: int = 30
     active_deadline_seconds: int | None = None
     hostname: str = ""
+    hostname_override: str | None = None
+    subdomain: str = ""
+    set_hostname_as_fqdn: bool | None = msgspec.field(default=None, name="setHostnameAsFQDN")
+    host_aliases: tuple[HostAlias, ...] = ()
+    dns_policy: Literal["", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"] = ""
+    dns_config: PodDNSConfig | None = None
     host_network: bool = False
     host_ipc: bool = msgspec.field(default=False, name="hostIPC")
     host_pid: bool = msgspec.field(default=False, name="hostPID")

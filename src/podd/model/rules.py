@@ -11,6 +11,7 @@ from podd.model import (
     container_rules,
     env_rules,
     handler_rules,
+    network_rules,
     resource_rules,
     security_rules,
     shapes,
@@ -28,6 +29,7 @@ def check(rules: Rules, pod: Pod) -> None:
     shapes.metadata(rules, pod.metadata)
     _spec(rules, pod.spec)
     _containers(rules, pod.spec)
+    network_rules.check(rules, pod)
     security_rules.check(rules, pod)
     handler_rules.check(rules, pod)
     own_annotations.check(rules, pod)
@@ -39,10 +41,6 @@ def _spec(rules: Rules, spec: PodSpec) -> None:
     shapes.between(rules, (*at, "terminationGracePeriodSeconds"), grace, 0, MAX_SECONDS)
     if deadline is not None:
         shapes.between(rules, (*at, "activeDeadlineSeconds"), deadline, 1, MAX_SECONDS)
-    if spec.hostname:
-        shapes.label(rules, (*at, "hostname"), spec.hostname)
-    if spec.hostname and spec.host_network:
-        rules.warning((*at, "hostname"), "has no effect: with hostNetwork a pod has the host's name")
     if spec.host_pid and spec.share_process_namespace:
         rules.error((*at, "shareProcessNamespace"), "excludes hostPID: a pod has one process namespace", "keep one")
     if spec.runtime_class_name is not None and not is_dns_subdomain(spec.runtime_class_name):
@@ -61,7 +59,7 @@ def _containers(rules: Rules, spec: PodSpec) -> None:
     names = (((*path, "name"), container.name) for path, container in (*first, *containers))
     shapes.unique(rules, names, "container names are unique")
     for path, container in (*first, *containers):
-        container_rules.check(rules, path, container, spec)
+        container_rules.check(rules, path, container)
         env_rules.check(rules, path, container, spec)
         volume_rules.mounts(rules, path, container, spec)
         resource_rules.check(rules, (*path, "resources"), container.resources)
