@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from podd_docker.__main__ import daemon_json
+from podd_docker.daemon_json import wanted
 
 IMAGE = "podd-test/busybox:1"
 LIMIT_S = 30
@@ -41,6 +41,8 @@ class Dockerd:
         self.socket = folder / "docker.sock"
         self.exec_root = folder / "run"
         self._options = options
+        self.config = self.folder / "daemon.json"
+        self.config.write_text(json.dumps(wanted()))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -61,10 +63,9 @@ class Dockerd:
             f"--host=unix://{self.socket}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
             *("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"),
-            f"--config-file={self.folder}/daemon.json",
+            f"--config-file={self.config}",
             *self._options,
         ]
-        (self.folder / "daemon.json").write_text(json.dumps(daemon_json()))
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + LIMIT_S
@@ -85,9 +86,20 @@ class Dockerd:
     def thaw(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
 
+    def reload(self) -> None:
+        """Have it read its configuration again."""
+        os.kill(self.pid, signal.SIGHUP)
+
+    def info(self) -> dict[str, Any]:
+        return json.loads(self._curl("http://d/v1.41/info"))  # type: ignore[no-any-return]
+
     def containers(self) -> list[dict[str, Any]]:
         """Every one that it knows, of whomever."""
         return json.loads(self._curl("http://d/v1.41/containers/json?all=1"))  # type: ignore[no-any-return]
+
+    def restart(self, container: str) -> None:
+        """As a person would, behind podd's back."""
+        self._curl("-X", "POST", f"http://d/v1.41/containers/{container}/restart?t=0")
 
     def remove(self, container: str) -> None:
         self._curl("-X", "DELETE", f"http://d/v1.41/containers/{container}?force=1&v=1")

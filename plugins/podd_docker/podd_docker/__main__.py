@@ -1,28 +1,35 @@
-"""python -m podd_docker: what to put into /etc/docker/daemon.json so that members of a pod share uts on dockerd."""
+"""python -m podd_docker [PATH]: print what dockerd's daemon.json should hold for podd, or put it into that file."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 
-RUNTIME = "podd"
+from podd.errors import PoddError
+from podd_docker.daemon_json import PATH, RUNTIME, put_into, wanted
+
+NEXT = f"""\
+have dockerd read it: systemctl reload docker, or SIGHUP to dockerd; running containers are not touched
+then set runtime = "{RUNTIME}" in the section [drivers.docker] of podd.toml, and: systemctl restart podd"""
 
 
-def daemon_json() -> dict[str, object]:
-    """The part of daemon.json. dockerd makes a script of a program and its arguments, so nothing need be executable."""
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "oci-runtime.sh")
-    return {"runtimes": {RUNTIME: {"path": "/bin/sh", "runtimeArgs": [script]}}}
+def main(paths: list[str]) -> int:
+    if not paths:
+        print(json.dumps(wanted(), indent=4))  # noqa: T201
+        _say(f"put this into {PATH}, or: podd-cli docker setup --write\n{NEXT}")
+        return 0
+    try:
+        is_changed = put_into(paths[0])
+    except (PoddError, OSError) as exc:
+        _say(f"podd-cli: {exc}")
+        return 1
+    _say(f"{paths[0]}: {'written' if is_changed else 'is as it should be'}\n{NEXT}")
+    return 0
 
 
-def main() -> None:
-    print(json.dumps(daemon_json(), indent=4))  # noqa: T201
-    print(  # noqa: T201
-        "put this into /etc/docker/daemon.json, have dockerd read it (systemctl reload docker), and set\n"
-        f'runtime = "{RUNTIME}" in the section [drivers.docker] of podd.toml',
-        file=sys.stderr,
-    )
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))
