@@ -38,8 +38,8 @@ class TestDocker(DriverContract):
 
 @pytest.mark.root
 @pytest.mark.slow
-class TestDockerWithSharedUts(TestDocker):
-    """With podd's OCI runtime below dockerd."""
+class TestDockerWithRuntime(TestDocker):
+    """With podd's OCI runtime below dockerd: members are held, and share uts."""
 
     @pytest.fixture
     def make_driver(self, make_docker_with_runtime: Callable[[], Driver]) -> Callable[[], Driver]:
@@ -47,6 +47,5 @@ class TestDockerWithSharedUts(TestDocker):
 
     async def test_members_have_one_uts_namespace(self, lab: Lab) -> None:
         made = await lab.sandbox(hostname="shared")
-        held = [(await lab.created(made.handle)).handle for _ in range(2)]
-        started = await lab.driver.start_containers(held)
-        assert {one.observed.namespaces["uts"] for one in started if one.observed} == {made.observed.namespaces["uts"]}
+        held = [(await lab.created(made.handle)).observed for _ in range(2)]
+        assert {one.namespaces["uts"] for one in held if one} == {made.observed.namespaces["uts"]}

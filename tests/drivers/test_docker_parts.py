@@ -298,17 +298,19 @@ def test_what_dockerd_cannot_do_is_refused() -> None:
 )
 def test_an_end(code: int, ended: tuple[int, int]) -> None:
     state = {"ExitCode": code, "StartedAt": "2026-01-01T00:00:01Z", "FinishedAt": "2026-01-01T00:00:00.5Z"}
-    found = Found({"Id": "x", "State": state, "Config": {}}).exit()
-    assert (found.code, found.signal) == ended
-    assert found.started_at_ns is not None
-    assert found.finished_at_ns >= found.started_at_ns
+    found = Found({"Id": "x", "State": state, "Config": {}})
+    told = found.exit(found.started_at_ns)
+    assert (told.code, told.signal) == ended
+    assert told.started_at_ns == 1_767_225_601_000_000_000
+    assert told.finished_at_ns == told.started_at_ns
 
 
 def test_a_start_that_failed_is_an_end() -> None:
     state = {"ExitCode": 127, "StartedAt": "0001-01-01T00:00:00Z", "Error": "no such thing"}
     found = Found({"Id": "x", "State": state, "Config": {}})
     assert found.has_ended
-    assert (found.exit().reason, found.exit().message) == ("StartError", "no such thing")
+    ended = found.exit(None)
+    assert (ended.code, ended.reason, ended.message) == (127, "StartError", "no such thing")
 
 
 # ---- the OCI runtime -------------------------------------------------------------------------------------------------

@@ -29,9 +29,15 @@ def podd(driver: str) -> Iterator[Podd]:
 
 
 @pytest.fixture
-def on_docker(dockerd: Dockerd) -> Iterator[Podd]:
+def runtime() -> str:
+    """Of pods on dockerd: "" for its own. Tests that hold for podd's, too, are parametrized by it."""
+    return ""
+
+
+@pytest.fixture
+def on_docker(dockerd: Dockerd, runtime: str) -> Iterator[Podd]:
     """As podd, with pods on a dockerd, whose list must be empty afterwards, too."""
-    yield from running_on(dockerd)
+    yield from running_on(dockerd, f'runtime = "{runtime}"')
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ class Section(common.Section):
         of a network of dockerd's.
     cgroup_parent: "" lets podd choose: the setns driver's with "-docker" after it.
     exec_root: dockerd's --exec-root, where its OCI runtime keeps what exec needs.
-    runtime: of dockerd's runtimes, the one by which members share uts: see podd-cli docker setup; "" for its default.
+    runtime: of dockerd's runtimes, the one by which members are held and share uts: see podd-cli docker setup; "" for
+        its default.
     deadline_s: how long dockerd may take to answer. Pulling an image has pull_deadline_s.
     """
 

@@ -1,4 +1,4 @@
-"""Containers: made, started together, waited for, removed; and their logs brought over."""
+"""Containers: made, started together, waited for, removed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from podd.driver.contract import (
     Limits,
     Observed,
 )
-from podd.errors import Conflict, NotFound, PoddError, Unavailable
+from podd.errors import Conflict, Invalid, NotFound, PoddError, Unavailable
 from podd.linux.process import identity, open_pidfd
 from podd.model.ids import ContainerId
 from podd.supervision.plans import granted
@@ -33,24 +33,17 @@ from podd_docker.api import Api
 from podd_docker.attach import Bridge
 from podd_docker.config import Section
 from podd_docker.flights import guarded
+from podd_docker.following import Following
 from podd_docker.found import Found
-from podd_docker.handles import ContainerState, SandboxState
+from podd_docker.handles import ContainerState, Hold, SandboxState
+from podd_docker.hold import Holds
 from podd_docker.host import Host
 from podd_docker.images import Images
-from podd_docker.logs import copy
 from podd_docker.watch import Watch
 
 log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S = 1.0
-DRAIN_S = 5.0
-"""How long an end may wait for the rest of its output: whoever is told of the end may read the log at once."""
-
-
-class _Copying:
-    def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.over = anyio.Event()
 
 
 class Containers:
@@ -63,6 +56,7 @@ class Containers:
         section: Section,
         owner: str,
         images: Images,
+        holds: Holds,
     ) -> None:
         self._api = api
         self._host = host
@@ -71,7 +65,8 @@ class Containers:
         self._section = section
         self._owner = owner
         self._images = images
-        self._copying: dict[str, _Copying] = {}
+        self._holds = holds
+        self.logs = Following(api, watch, tasks, self._found)
         self._monotonic_ns = time.monotonic_ns() - time.time_ns()  # dockerd's clock is CLOCK_REALTIME
 
     # ---- making
@@ -83,7 +78,7 @@ class Containers:
     async def create(
         self, driver: str, sandbox: SandboxState, config: ContainerConfig, image: Mapping[str, Any]
     ) -> ContainerCreated:
-        target = "" if config.pid_target is None else await self._running(config, config.pid_target)
+        target = "" if config.pid_target is None else await self._target(config, config.pid_target)
         seccomp = "unconfined"
         if not config.security.privileged:
             profile = config.security.seccomp
@@ -102,57 +97,119 @@ class Containers:
         )
         try:
             docker_id = await create(self._api, plans.name_of(config.id), body)
-            await self._images.check_command(config, image, docker_id)
+            hold, observed = await self._held(sandbox, config, image, docker_id)
         except Conflict:
             raise
         except Exception:
             await self.destroy(config.sandbox_id, config.id)
             raise
         state = ContainerState(
-            sandbox=config.sandbox_id, name=config.name, docker_id=docker_id, cgroup=f"{sandbox.cgroup}/{docker_id}"
+            sandbox=config.sandbox_id,
+            name=config.name,
+            docker_id=docker_id,
+            cgroup=f"{sandbox.cgroup}/{docker_id}",
+            hold=hold,
         )
-        return ContainerCreated(handle=handles.make(driver, config.id, state), observed=None, image_id=image["Id"])
+        return ContainerCreated(handle=handles.make(driver, config.id, state), observed=observed, image_id=image["Id"])
 
-    async def _running(self, config: ContainerConfig, target: ContainerId) -> str:
+    async def _target(self, config: ContainerConfig, target: ContainerId) -> str:
         found = await self._found(target)
-        if not found.is_running:
+        if not found.is_running or await self._waits(found):
             raise Conflict(f"container {config.name}: its target {target} does not run")
         return found.docker_id
+
+    # ---- holding
+
+    async def _held(
+        self, sandbox: SandboxState, config: ContainerConfig, image: Mapping[str, Any], docker_id: str
+    ) -> tuple[Hold | None, Observed | None]:
+        """None: dockerd cannot, so its program is looked at beforehand."""
+        if not sandbox.runtime:
+            await self._images.check_command(config, image, docker_id)
+            return None, None
+        found = await self._found(config.id)
+        if not found.is_running:
+            try:
+                await self._start_held(docker_id)
+            except Invalid:
+                await self._images.check_command(config, image, docker_id)  # tells it in fewer words
+                raise
+            found = await self._found(config.id)
+        hold = await anyio.to_thread.run_sync(self._holds.of, docker_id, found.pid)
+        if hold is None:
+            raise Unavailable(
+                f"container {config.name}: dockerd's runtime {sandbox.runtime} did not hold it before its program",
+                remedy="compare podd-cli docker setup with /etc/docker/daemon.json, and drivers.docker.exec_root "
+                "with dockerd's --exec-root",
+            )
+        return hold, await self._observed(found)
+
+    async def _start_held(self, docker_id: str) -> None:
+        await anyio.to_thread.run_sync(self._holds.mark, docker_id)
+        try:
+            await self._api.post(f"containers/{docker_id}/start")
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._holds.unmark, docker_id)
+
+    async def _waits(self, found: Found) -> bool:
+        return await anyio.to_thread.run_sync(self._holds.waits, found.docker_id)
 
     # ---- starting
 
     async def start(self, containers: Sequence[Handle]) -> Sequence[ContainerStarted]:
+        states = [(container.id, handles.container_state(container)) for container in containers]
+        passed = await self._holds.release(states)
         answers: dict[str, ContainerStarted] = {}
 
-        async def one(container: Handle) -> None:
-            answers[container.id] = await self._start(container)
+        async def one(of: str, state: ContainerState) -> None:
+            if of in passed and state.hold is not None:
+                answers[of] = self._released(of, state.hold, passed[of])
+            else:
+                answers[of] = await self._start(of, state)
 
         async with anyio.create_task_group() as tasks:
-            for container in containers:
-                tasks.start_soon(one, container)
-        return [answers[container.id] for container in containers]
+            for of, state in states:
+                tasks.start_soon(one, of, state)
+        return [answers[of] for of, _ in states]
 
-    async def _start(self, container: Handle) -> ContainerStarted:
+    def _released(self, of: str, hold: Hold, at_ns: int | None) -> ContainerStarted:
+        if at_ns is None:
+            self._watch.ring(of)
+            return _not_started(of, "its process was killed before it could start")
+        self._tasks.start_soon(guarded, self.logs.take_up, [of])
+        return self._started(of, hold.pid, at_ns)
+
+    async def _start(self, of: str, state: ContainerState) -> ContainerStarted:
         try:
-            found = await self._found(container.id)
+            found = await self._found(of)
             if found.started_at_ns is None and not found.has_ended:
                 await self._api.post(f"containers/{found.docker_id}/start")
-                found = await self._found(container.id)
-                self._follow(found)
+                found = await self._found(of)
+                self.logs.follow(found)
         except PoddError as exc:
-            self._watch.ring(container.id)
-            return ContainerStarted(
-                id=ContainerId(container.id), pid=0, started_at_ns=0, released_ns=0, error=exc.message
-            )
-        started_ns = found.started_at_ns or time.time_ns()
+            self._watch.ring(of)
+            return _not_started(of, exc.message)
+        started_ns = await self._started_ns(of, state, found)
+        if started_ns is None:
+            return _not_started(of, found.error or "it ended before it was started")
+        observed = None if state.hold else await self._observed(found)
+        return self._started(of, found.pid, started_ns, observed)
+
+    def _started(self, of: str, pid: int, at_ns: int, observed: Observed | None = None) -> ContainerStarted:
         return ContainerStarted(
-            id=ContainerId(container.id),
-            pid=found.pid,
-            started_at_ns=started_ns,
-            released_ns=started_ns + self._monotonic_ns,
-            error=found.error if found.started_at_ns is None else "",
-            observed=await self._observed(found),
+            id=ContainerId(of),
+            pid=pid,
+            started_at_ns=at_ns,
+            released_ns=at_ns + self._monotonic_ns,
+            observed=observed,
         )
+
+    async def _started_ns(self, of: str, state: ContainerState, found: Found) -> int | None:
+        """When its program was. None: never."""
+        if state.hold is None:
+            return found.started_at_ns
+        return await anyio.to_thread.run_sync(self._holds.released_ns, state.sandbox, of)
 
     async def _observed(self, found: Found) -> Observed | None:
         if not found.is_running:
@@ -172,26 +229,30 @@ class Containers:
                 for container in containers:
                     tasks.start_soon(self._kill, handles.container_state(container))
             return
-        pids = await self.pids(containers, by="id")
-        await anyio.to_thread.run_sync(_signal, list(pids.values()), number)
+        running = await self._running(containers)
+        pids = [found.pid for found in running if not await self._waits(found)]  # else it is no program of the pod's
+        await anyio.to_thread.run_sync(_signal, pids, number)
 
     async def _kill(self, state: ContainerState) -> None:
         await anyio.to_thread.run_sync(self._host.kill, state.cgroup)
 
-    async def pids(self, containers: Sequence[Handle], *, by: str = "name") -> dict[str, int]:
-        """Of the first process of each that runs."""
-        found: dict[str, int] = {}
+    async def pids(self, containers: Sequence[Handle]) -> dict[str, int]:
+        """Of the first process of each that runs, by its name."""
+        return {found.member().name: found.pid for found in await self._running(containers)}
+
+    async def _running(self, containers: Sequence[Handle]) -> list[Found]:
+        running: list[Found] = []
 
         async def one(container: Handle) -> None:
             with suppress(NotFound):
-                it = await self._found(container.id)
-                if it.is_running:
-                    found[it.id if by == "id" else it.member().name] = it.pid
+                found = await self._found(container.id)
+                if found.is_running:
+                    running.append(found)
 
         async with anyio.create_task_group() as tasks:
             for container in containers:
                 tasks.start_soon(one, container)
-        return found
+        return running
 
     # ---- ends
 
@@ -201,22 +262,29 @@ class Containers:
                 with suppress(Unavailable):  # a dockerd that is away comes back, and then the bell rings
                     found = await self._found(container.id)
                     if found.has_ended:
-                        await self._drained(found)
-                        return found.exit()
+                        await self.logs.drained(found)
+                        return await self._exit(container, found)
                 await bell.wait()
+
+    async def _exit(self, container: Handle, found: Found) -> Exit:
+        return found.exit(await self._started_ns(container.id, handles.container_state(container), found))
 
     async def status(self, container: Handle) -> ContainerStatus:
         found = await self._found(container.id)
         of = ContainerId(container.id)
         if found.has_ended:
-            return ContainerStatus(id=of, state="exited", started_at_ns=found.started_at_ns, exit=found.exit())
+            ended = await self._exit(container, found)
+            return ContainerStatus(id=of, state="exited", started_at_ns=ended.started_at_ns, exit=ended)
         if not found.is_running:
             return ContainerStatus(id=of, state="created")
+        started_ns = None
+        if not (waits := await self._waits(found)):
+            started_ns = await self._started_ns(container.id, handles.container_state(container), found)
         return ContainerStatus(
             id=of,
-            state="running",
+            state="created" if waits else "running",
             pid=found.pid,
-            started_at_ns=found.started_at_ns,
+            started_at_ns=started_ns,
             observed=await self._observed(found),
         )
 
@@ -253,15 +321,11 @@ class Containers:
 
     async def remove(self, sandbox_id: str, container_id: str, docker_id: str) -> None:  # noqa: ARG002
         """With its volumes and dockerd's log. Its processes have been killed; its output is saved before."""
-        copying = self._copying.get(container_id)
-        if copying is not None:
-            with anyio.move_on_after(DRAIN_S):
-                await copying.over.wait()
-            copying.scope.cancel()
+        await self.logs.forget(container_id)
         with suppress(NotFound, Conflict):  # Conflict: somebody removes it just now
             await self._api.delete(f"containers/{docker_id}", force="1", v="1")
         await self._until_gone(container_id, docker_id)
-        self._copying.pop(container_id, None)
+        await anyio.to_thread.run_sync(self._holds.unmark, docker_id)
 
     async def _until_gone(self, container_id: str, docker_id: str) -> None:
         with self._watch.bell(container_id) as bell:
@@ -272,46 +336,6 @@ class Containers:
                     return
                 with anyio.move_on_after(LOOK_AGAIN_S):
                     await bell.wait()
-
-    # ---- logs
-
-    async def take_up(self, containers: Sequence[str]) -> None:
-        """Go on with the logs of containers that an earlier podd started."""
-        for of in containers:
-            with suppress(NotFound):
-                self._follow(await self._found(of))
-
-    def _follow(self, found: Found) -> _Copying | None:
-        if found.log is None or found.started_at_ns is None:
-            return None
-        copying = self._copying.get(found.id)
-        if copying is None:
-            copying = self._copying[found.id] = _Copying()
-            self._tasks.start_soon(guarded, self._copy, found, copying)
-        return copying
-
-    async def _copy(self, found: Found, copying: _Copying) -> None:
-        assert found.log is not None
-        try:
-            with copying.scope, self._watch.bell(found.id) as bell:
-                while True:
-                    try:
-                        await copy(self._api, found.docker_id, found.log, tty=found.tty)
-                        if (await self._found(found.id)).has_ended:
-                            return
-                    except NotFound:
-                        return
-                    except PoddError as exc:
-                        log.warning("log.interrupted", container=found.id, error=exc.message)
-                    with anyio.move_on_after(LOOK_AGAIN_S):
-                        await bell.wait()
-        finally:
-            copying.over.set()
-
-    async def _drained(self, found: Found) -> None:
-        if copying := self._follow(found):
-            with anyio.move_on_after(DRAIN_S):
-                await copying.over.wait()
 
     # ---- attach
 
@@ -346,6 +370,10 @@ async def create(api: Api, name: str, body: plans.Body) -> str:
     for warning in made.get("Warnings") or ():
         log.warning("container.limited", container=name, note=warning)
     return str(made["Id"])
+
+
+def _not_started(of: str, why: str) -> ContainerStarted:
+    return ContainerStarted(id=ContainerId(of), pid=0, started_at_ns=0, released_ns=0, error=why)
 
 
 def _signal(pids: Sequence[int], number: int) -> None:

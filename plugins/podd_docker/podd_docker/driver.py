@@ -41,6 +41,7 @@ from podd_docker.config import parse
 from podd_docker.containers import Containers
 from podd_docker.execs import Execs
 from podd_docker.flights import Flights
+from podd_docker.hold import Holds
 from podd_docker.host import Host
 from podd_docker.images import Images
 from podd_docker.sandboxes import Sandboxes
@@ -79,7 +80,7 @@ class DockerDriver:
         self.name = name
         self._section = parse(name, section)
         if self._section.runtime:
-            self.capabilities = replace(self.capabilities, shared_uts=True)
+            self.capabilities = replace(self.capabilities, held_start=True, shared_uts=True)
         self._paths = paths
         self._api = Api(name, self._section.socket, self._section.deadline_s)
         self._unusable: PoddError | None = None
@@ -106,7 +107,8 @@ class DockerDriver:
         self._execs = Execs(folder, self._section.exec_root, self._tasks)
         images = Images(self._api, self._section.pull_deadline_s, self._tasks)
         how = (self._api, self._host, self._watch, self._tasks)
-        self._containers = Containers(*how, self._section, self._paths.run_dir, images)
+        holds = Holds(self._section.exec_root, folder)
+        self._containers = Containers(*how, self._section, self._paths.run_dir, images, holds)
         self._sandboxes = Sandboxes(*how, self._section, self._paths.run_dir, images, self._containers)
         self._tasks.start_soon(self._watch.run)
 
@@ -139,9 +141,12 @@ class DockerDriver:
         why, remedy = self._unfit(info)
         if why:
             return Health(usable=False, reason=why, remedy=remedy, version=version)
-        notes = ["members are not held at their start"]
+        notes = []
         if not self._section.runtime:
-            notes.append("members have uts namespaces of their own, with the pod's hostname: see podd-cli docker setup")
+            notes.append(
+                "members are not held at their start, and have uts namespaces of their own with the pod's hostname: "
+                "see podd-cli docker setup"
+            )
         if self._host.least_oom_score_adj == 0:
             notes.append("oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing")
         return Health(usable=True, version=version, notes=notes)
@@ -179,7 +184,7 @@ class DockerDriver:
         status = await self.sandbox_status(sandbox)
         if status.state != "ready":
             raise NotFound(f"sandbox {sandbox.id}: its holder has ended")
-        await self._containers.take_up([container.id for container in containers])
+        await self._containers.logs.take_up([container.id for container in containers])
         return status
 
     async def create_sandbox(self, config: SandboxConfig) -> SandboxCreated:

@@ -32,8 +32,8 @@ from podd.linux import inotify
 from podd.linux.process import PidIdentity, identity, open_pidfd
 from podd_docker.flights import guarded
 from podd_docker.handles import ContainerState
+from podd_docker.hold import FIFO, NAMESPACE
 
-NAMESPACE = "moby"  # dockerd's, in containerd
 KEPT = 512
 """Ends of execs that are remembered."""
 
@@ -127,9 +127,10 @@ class Execs:
                 remedy="set drivers.docker.exec_root to dockerd's --exec-root",
             )
         for root in found:
-            if os.path.isfile(f"{root}/{container.docker_id}/state.json"):
+            state = f"{root}/{container.docker_id}"
+            if os.path.isfile(f"{state}/state.json") and not os.path.exists(f"{state}/{FIFO}"):
                 name = os.path.basename(os.path.dirname(root)).removeprefix("runtime-")
-                return f"{root}/{container.docker_id}", self.runtimes.get(name) or [name]
+                return state, self.runtimes.get(name) or [name]
         raise Conflict(f"container {container.name}: is not running")
 
     # ---- until its end

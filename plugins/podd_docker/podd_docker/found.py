@@ -71,8 +71,13 @@ class Found:
         return msgspec.convert(self._shape["namespaces"], NamespaceScopes)
 
     @property
+    def made_with(self) -> str:
+        """The OCI runtime that its members get; "" for dockerd's default."""
+        return str(self._shape.get("runtime", ""))
+
+    @property
     def shares_uts(self) -> bool:
-        return bool(self._shape["shares_uts"]) and self.namespaces.uts == "pod" and self.namespaces.net == "pod"
+        return bool(self.made_with) and self.namespaces.uts == "pod" and self.namespaces.net == "pod"
 
     @property
     def addresses(self) -> list[str]:
@@ -101,11 +106,14 @@ class Found:
         log = msgspec.json.decode(self.labels.get(plans.LOG, "{}"))
         return msgspec.convert(log, Log) if log.get("path") else None
 
-    def exit(self) -> Exit:
-        """dockerd gives 128 + the signal for an end by a signal, and does not tell that from a program's own code."""
-        code, started = int(self._state.get("ExitCode") or 0) & 0xFF, self.started_at_ns
+    def exit(self, started: int | None) -> Exit:
+        """started: when its program was, CLOCK_REALTIME in ns; None: it never was.
+
+        dockerd gives 128 + the signal for an end by a signal, and does not tell that from a program's own code.
+        """
+        code = int(self._state.get("ExitCode") or 0) & 0xFF
         if started is None:
-            return Exit(code=code or 128, reason="StartError", message=self.error)
+            return Exit(code=code or 128, reason="StartError", message=self.error or "it ended before it was started")
         finished = known(self._state.get("FinishedAt", "")) or started
         return Exit(
             code=code,

@@ -65,7 +65,7 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
         "cgroup": cgroup,
         "hostname": config.hostname,
         "namespaces": _scopes(config),
-        "shares_uts": bool(section.runtime),
+        "runtime": section.runtime,
     }
     labels = {
         KIND: HOLDER,
@@ -129,7 +129,7 @@ def member_body(
         "HostConfig": {
             "CgroupParent": f"/{sandbox.cgroup}",
             "CgroupnsMode": "private",
-            **({"Runtime": section.runtime} if sandbox.shares_uts else {}),
+            **({"Runtime": sandbox.runtime} if sandbox.runtime else {}),
             **_joined(sandbox, target),
             **limits_body(config.limits),
             **_security(config, seccomp),

@@ -210,6 +210,7 @@ def _state(found: Found) -> handles.SandboxState | None:
         pid=pid,
         starttime_ticks=starttime_ticks,
         boot_id=boot_id,
+        runtime=found.made_with,
     )
 
 
