@@ -11,13 +11,13 @@ from podd.images import registries
 from podd.images.registries import Registries, load
 from podd.model.image import Named, parse
 
-SEARCH = ("quay.io", "registry.example:5000/team")
+SEARCH = ("quay.io", "registry.example:5000")
 HEX = "0123456789abcdef" * 4
 
 CANDIDATES = {
     "none is configured": (Registries(), "busybox", ["docker.io/library/busybox:latest"]),
     "one is named": (Registries(search=SEARCH), "docker.io/busybox", ["docker.io/library/busybox:latest"]),
-    "several": (Registries(search=SEARCH), "a/b:1", ["quay.io/a/b:1", "registry.example:5000/team/a/b:1"]),
+    "several": (Registries(search=SEARCH), "a/b:1", ["quay.io/a/b:1", "registry.example:5000/a/b:1"]),
     "an alias": (Registries(search=SEARCH, aliases={"fedora": "reg.example/f"}), "fedora:40", ["reg.example/f:40"]),
     "an alias of another": (Registries(aliases={"fedora": "reg.example/f"}), "fed", ["docker.io/library/fed:latest"]),
     "an alias and a digest": (
@@ -41,7 +41,7 @@ def test_what_was_built_here_comes_first() -> None:
 
 
 def test_nobody_can_be_asked() -> None:
-    with pytest.raises(Invalid, match=r"quay\.io or registry\.example:5000/team"):
+    with pytest.raises(Invalid, match=r"quay\.io or registry\.example:5000"):
         Registries(search=SEARCH, is_enforcing=True).candidates(_named("a"))
 
 

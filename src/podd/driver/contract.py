@@ -559,6 +559,14 @@ class ImageService(Protocol):
         """
         ...
 
+    async def load(self, source: str, name: str, progress: Callable[[PullProgress], None]) -> Sequence[Image]:
+        """Take in the images of an archive or an OCI layout on this host.
+
+        source: an absolute path, perhaps with a transport before it ("oci:/srv/app:1"). name: of its one image;
+        "": the names that they have there. Cancelled: the one under way is removed.
+        """
+        ...
+
     async def list(self) -> Sequence[Image]: ...
 
     async def remove(self, reference: str) -> Sequence[str]:

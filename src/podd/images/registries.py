@@ -89,8 +89,8 @@ def _check(file: str, read: Mapping[str, Any]) -> None:
     search, aliases = read.get("unqualified-search-registries", []), read.get("aliases", {})
     if "registries" in read and not isinstance(read["registries"], list):
         raise Invalid(f"images: {file}: it is of version 1", remedy="write it as containers-registries.conf(5) says")
-    if not isinstance(search, list) or not all(isinstance(one, str) and one for one in search):
-        raise Invalid(f"images: {file}: unqualified-search-registries: not a list of registries")
+    if not isinstance(search, list) or not all(isinstance(one, str) and one and "/" not in one for one in search):
+        raise Invalid(f"images: {file}: unqualified-search-registries: not a list of registries: hosts, without a path")
     if not isinstance(aliases, dict) or not all(isinstance(one, str) for one in aliases.values()):
         raise Invalid(f"images: {file}: aliases: not a table of names")
     if read.get("short-name-mode", "permissive") not in ("enforcing", "permissive", "disabled"):

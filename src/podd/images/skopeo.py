@@ -1,0 +1,163 @@
+"""Run skopeo: each run a process group of its own, which ends with whoever waits for it, and with podd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, NamedTuple
+
+import anyio
+import msgspec
+from anyio.abc import Process
+
+from podd.driver.hookspecs import ImagePlaces
+from podd.errors import Unavailable
+
+POLL_S = 0.2
+STALL_S = 60.0
+SAID_BYTES = 64 * 1024
+"""How much of what it says is read."""
+HOST_POLICY = "/etc/containers/policy.json"
+
+
+class Failed(Exception):
+    """It ended with another status than 0. args: what it wrote to stderr."""
+
+
+class Scratch(NamedTuple):
+    """Where one run keeps what it needs. output: the descriptor that it tells its steps to.
+
+    As long as podd or skopeo has that descriptor, somebody works here.
+    """
+
+    directory: str
+    output: int
+
+    @property
+    def errors(self) -> str:
+        return f"{self.directory}/errors"
+
+
+class Skopeo:
+    """stall_s: how long a run may neither read nor write anything."""
+
+    def __init__(self, places: ImagePlaces, *, stall_s: float = STALL_S) -> None:
+        self._places = places
+        self._stall_s = stall_s
+
+    async def run(
+        self,
+        arguments: Sequence[str],
+        scratch: Scratch,
+        *,
+        auth: Mapping[str, Any] | None = None,
+        look: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Have it do something, and return when it is done.
+
+        auth: a docker config.json that counts instead of the host's. look: called now and then.
+        Raises Failed; Unavailable: it is not installed, or came to a standstill.
+        """
+        with _memory_file(auth) as fd:
+            file = self._places.auth_file if fd is None else f"/proc/self/fd/{fd}"
+            verb, *rest = arguments
+            given = ["--authfile", file] if file else []
+            command = [*_apart(), _program(), *self._options(scratch), verb, *given, *rest]
+            async with _started(command, scratch, [] if fd is None else [fd]) as process:
+                status = await self._end_of(process, look)
+        if status != 0:
+            raise Failed(_read_end(scratch.errors))
+
+    def _options(self, scratch: Scratch) -> Iterator[str]:
+        yield from ("--tmpdir", scratch.directory)
+        if self._places.registries:
+            yield from ("--registries-conf", self._places.registries)
+        if self._places.policy:
+            yield from ("--policy", self._places.policy)
+        elif not os.path.exists(HOST_POLICY):
+            yield "--insecure-policy"
+
+    async def _end_of(self, process: Process, look: Callable[[], None]) -> int:
+        moved, since = 0, anyio.current_time()
+        while True:
+            with anyio.move_on_after(POLL_S):
+                return await process.wait()
+            look()
+            now = _moved_bytes(process.pid)
+            if now != moved:
+                moved, since = now, anyio.current_time()
+            elif anyio.current_time() - since > self._stall_s:
+                raise Unavailable(
+                    f"nothing came for {self._stall_s:g} s: the registry hangs",
+                    remedy="check the network and the registry, or use a mirror",
+                )
+
+
+def _program() -> str:
+    found = shutil.which("skopeo")
+    if found is None:
+        raise Unavailable("skopeo is not installed", remedy="apt-get install skopeo")
+    return found
+
+
+def _apart() -> list[str]:
+    """It ends with podd, also with one that is killed. What it mounts to try out the file system nobody else sees, and
+    that ends with it.
+    """
+    setpriv, unshare = shutil.which("setpriv"), shutil.which("unshare")
+    dying = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    return [*dying, *([unshare, "--mount", "--"] if unshare and os.geteuid() == 0 else [])]
+
+
+@contextmanager
+def _memory_file(auth: Mapping[str, Any] | None) -> Iterator[int | None]:
+    """Passwords are on no command line, and in no file that anybody could find."""
+    if auth is None:
+        yield None
+        return
+    fd = os.memfd_create("auth", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, msgspec.json.encode(auth))
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@asynccontextmanager
+async def _started(command: Sequence[str], scratch: Scratch, keep: Sequence[int]) -> AsyncIterator[Process]:
+    with open(scratch.errors, "wb") as errors:  # noqa: ASYNC230  made here, and empty
+        process = await anyio.open_process(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=scratch.output,
+            stderr=errors,
+            start_new_session=True,
+            pass_fds=keep,
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with anyio.CancelScope(shield=True):
+                await process.wait()
+
+
+def _moved_bytes(pid: int) -> int:
+    """What it has read and written so far, anywhere. Source: proc_pid_io(5)."""
+    try:
+        with open(f"/proc/{pid}/io", encoding="ascii") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith(("rchar", "wchar")))
+    except OSError:
+        return -1
+
+
+def _read_end(path: str) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.stat(path).st_size - SAID_BYTES))
+        return file.read().decode(errors="replace")
