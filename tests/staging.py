@@ -158,7 +158,7 @@ class Pod:
         plan = {
             "id": f"c{self._count}",
             "name": "c",
-            "rootfs": "/",
+            "lowers": ["/"],
             "argv": list(argv),
             "env": [],
             "working_dir": "",
@@ -167,6 +167,8 @@ class Pod:
             "stdin": False,
             "stdin_once": False,
             "limits": {},
+            "image_user": "",
+            "image_volumes": [],
             "uid": None,
             "gid": None,
             "supplemental_groups": [],

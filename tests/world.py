@@ -67,6 +67,7 @@ class World:
     resized: int = 1
     ended_well: set[str] = field(default_factory=set)  # names, in this sandbox
     has_run: set[str] = field(default_factory=set)  # names, in this sandbox
+    image_signals: dict[str, int] = field(default_factory=dict)  # by name: what stops it, says its image
 
     @classmethod
     def of(cls, *members: str | Container, replaces: PodUid | None = None, **spec: object) -> World:
@@ -167,7 +168,9 @@ class World:
                 if id not in self.live and id not in self.dead:
                     self.held[id] = name
                 limits = resources.container_limits(look.spec_of(self.state, name))
-                created = ContainerCreated(handle=handle(id), observed=Observed(limits=limits))
+                created = ContainerCreated(
+                    handle=handle(id), observed=Observed(limits=limits), stop_signal=self.image_signals.get(name)
+                )
                 self.feed(ev.ContainerMade(id=id, created=created))
             case ev.StartContainers(ids=ids):
                 self._start(ids, fail)

@@ -215,6 +215,17 @@ def test_each_container_gets_the_signal_that_it_wants() -> None:
     assert sorted(world.signals) == [(3, ("a",)), (15, ("c",)), (37, ("b",))]
 
 
+def test_an_image_says_what_stops_it_where_the_manifest_does_not() -> None:
+    real_time = make_container("b", lifecycle=Lifecycle(stop_signal="SIGRTMIN+3"))
+    world = World.of("a", real_time, "c")
+    world.image_signals = {"a": 3, "b": 3}
+    world.settle()
+    world.feed(ev.StopAsked())
+    world.restart_podd()
+    world.settle()
+    assert sorted(world.signals) == [(3, ("a",)), (15, ("c",)), (37, ("b",))]
+
+
 def test_hooks_of_sidecars_run_at_once_and_their_signals_in_turn() -> None:
     sidecar = make_container("s", restart_policy="Always", lifecycle=PRE_STOP)
     world = World.of("a", init_containers=(sidecar,))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from podd.driver.contract import ContainerConfig, Limits, Mount, NamespaceScopes, SandboxConfig, Security
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Invalid, Unsupported
+from podd.images.storage import ImageConfig
 from podd.linux import capabilities
 from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd.supervision import plans
@@ -39,8 +40,11 @@ CONTAINER = ContainerConfig(
 )
 
 
+ROOT = plans.Root(["/srv/app"])
+
+
 def container(**changes: Any) -> dict[str, Any]:
-    return dict(plans.container_plan(msgspec.structs.replace(CONTAINER, **changes), Section()))
+    return dict(plans.container_plan(msgspec.structs.replace(CONTAINER, **changes), ROOT, Section()))
 
 
 # ---- the section -----------------------------------------------------------------------------------------------------
@@ -65,7 +69,7 @@ def test_a_section_that_is_wrong_is_refused_by_its_key(section: Mapping[str, Any
 def test_a_section() -> None:
     assert parse("setns", {}, Section) == Section()
     section = parse("setns", {"cgroup_parent": "my.slice/podd", "log_max_bytes": 4096, "log_max_files": 2}, Section)
-    plan = plans.container_plan(CONTAINER, section)
+    plan = plans.container_plan(CONTAINER, ROOT, section)
     assert (plan["log_max_bytes"], plan["log_max_files"]) == (4096, 2)
 
 
@@ -105,6 +109,72 @@ def test_namespaces_of_single_containers_are_not_to_be_had(name: str) -> None:
 def test_command_and_args_become_one_line() -> None:
     assert container()["argv"] == ["a", "b", "c"]
     assert container(command=())["argv"] == ["b", "c"]
+
+
+IMAGE = ImageConfig(
+    user="app",
+    env=[("A", "image"), ("B", "image")],
+    entrypoint=["/entry", "-x"],
+    cmd=["cmd"],
+    working_dir="/srv",
+    stop_signal="SIGINT",
+)
+
+
+def of_image(image: ImageConfig = IMAGE, **changes: Any) -> dict[str, Any]:
+    config = msgspec.structs.replace(CONTAINER, **{"image": "app:1", "command": (), "args": (), **changes})
+    return dict(plans.container_plan(config, plans.Root(["/top", "/below"], image), Section()))
+
+
+@pytest.mark.parametrize(
+    ("given", "argv"),
+    [
+        ({}, ["/entry", "-x", "cmd"]),
+        ({"args": ("a",)}, ["/entry", "-x", "a"]),
+        ({"command": ("c",)}, ["c"]),
+        ({"command": ("c",), "args": ("a",)}, ["c", "a"]),
+    ],
+)
+def test_a_command_replaces_all_that_the_image_runs_and_args_its_cmd(given: dict[str, Any], argv: list[str]) -> None:
+    assert of_image(**given)["argv"] == argv
+
+
+def test_what_the_pod_says_comes_after_what_the_image_says() -> None:
+    plan = of_image(env=(("B", "pod"),))
+    assert dict(plan["env"]) == {"A": "image", "B": "pod"}
+    assert (plan["working_dir"], plan["image_user"], plan["lowers"]) == ("/srv", "app", ["/top", "/below"])
+    assert of_image(working_dir="/x")["working_dir"] == "/x"
+
+
+@pytest.mark.parametrize(
+    ("volumes", "expected"),
+    [
+        (["/data", "data/", "//data/."], ["/data"]),
+        (["/b/c", "/b", "/a"], ["/a", "/b", "/b/c"]),
+        (["../../etc/x", "/.."], ["/etc/x"]),
+        (["/", "", "/proc/x", "/sys", "/dev/shm", "/development"], ["/development"]),
+        (["/mounted", "/mounted/below", "/mountedbeside"], ["/mountedbeside"]),
+    ],
+)
+def test_volumes_of_an_image(volumes: list[str], expected: list[str]) -> None:
+    mounted = Mount(host_path="/srv", container_path="/mounted/")
+    assert of_image(ImageConfig(cmd=["x"], volumes=volumes), mounts=(mounted,))["image_volumes"] == expected
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        ImageConfig(cmd=["a\0b"]),
+        ImageConfig(cmd=["x"], env=[("A", "\0")]),
+        ImageConfig(cmd=["x"], user="\0"),
+        ImageConfig(cmd=["x"], working_dir="/\0"),
+        ImageConfig(cmd=["x"], volumes=["/\0"]),
+        ImageConfig(),
+    ],
+)
+def test_what_no_image_may_say(image: ImageConfig) -> None:
+    with pytest.raises(Invalid):
+        of_image(image)
 
 
 def test_paths_that_show_the_host_are_hidden_unless_told_otherwise() -> None:

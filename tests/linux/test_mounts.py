@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from podd.linux import mounts
 from podd.linux.inroot import Root
-from podd.linux.syscalls import PROC_MAGIC, MountAttr, MountFlag, filesystem_magic, move_mount
+from podd.linux.syscalls import (
+    PROC_MAGIC,
+    CloneFlag,
+    MountAttr,
+    MountFlag,
+    filesystem_magic,
+    mount,
+    move_mount,
+    unshare,
+)
+from podd.shim.rootfs import apart
 
 pytestmark = pytest.mark.root
 
@@ -46,20 +57,66 @@ def test_overlay_of_directories_with_any_name(tmp_path: Path) -> None:
         os.close(fd)
 
 
-def test_overlay_of_many_layers(tmp_path: Path) -> None:
-    """As many as an image may have."""
-    if KERNEL < (6, 8):
+MakeOverlay = Callable[[Path, Sequence[str]], int]
+
+
+def overlay(place: Path, lowers: Sequence[str]) -> int:
+    fds = [os.open(place / name, os.O_PATH) for name in (*lowers, "upper", "work")]
+    try:
+        return mounts.overlay(fds[:-2], fds[-2], fds[-1])
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def overlay_elsewhere(place: Path, lowers: Sequence[str]) -> int:
+    """As a supervisor does it that has to."""
+    with apart():
+        unshare(CloneFlag.MNT)
+        mount("none", "/", None, MountFlag.REC | MountFlag.PRIVATE)
+        fds = [os.open(place / name, os.O_PATH) for name in (*lowers, "upper", "work")]
+        try:
+            return mounts.overlay_elsewhere(fds[:-2], fds[-2], fds[-1], MountAttr.NODEV)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+@pytest.fixture(params=[overlay, overlay_elsewhere])
+def make_overlay(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeOverlay]:
+    """Leaves the table of mounts, and the test's directory, as they were."""
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    before, here = mountinfo(), Path.cwd()
+    yield request.param
+    os.chdir(here)
+    assert mountinfo() == before
+
+
+@pytest.mark.parametrize("count", [14, 127, 480])
+def test_overlay_of_many_layers(tmp_path: Path, make_overlay: MakeOverlay, count: int) -> None:
+    """More than an image may have: the most that an overlay takes is 500."""
+    if make_overlay is overlay and KERNEL < (6, 8):
         pytest.skip(f"needs Linux 6.8 for lowerdir+, this is {os.uname().release}")
-    for n in range(127):
-        (tmp_path / f"layer{n}").mkdir()
-        (tmp_path / f"layer{n}" / f"{n}").touch()
-    (tmp_path / "upper").mkdir()
-    (tmp_path / "work").mkdir()
-    layers = [os.open(tmp_path / f"layer{n}", os.O_PATH) for n in range(127)]
-    upper, work = (os.open(tmp_path / name, os.O_PATH) for name in ("upper", "work"))
-    assert len(names(mounts.overlay(layers, upper, work))) == 127
-    for fd in (*layers, upper, work):
-        os.close(fd)
+    lowers = [f"layer{n}" for n in range(count)]
+    for name in lowers:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+        (tmp_path / name / "which").write_text(name)
+    merged = make_overlay(tmp_path, lowers)
+    with Root(os.dup(merged)) as root:
+        assert root.read("which", 10) == b"layer0", "the first is the topmost"
+    assert len(names(merged)) == count + 1
+
+
+def test_what_a_layer_says_of_other_layers_is_not_believed(tmp_path: Path, make_overlay: MakeOverlay) -> None:
+    """One that claims a directory of the layer below to be its own under another name."""
+    for name in ("top/shown", "below/hidden"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "below/hidden/secret").touch()
+    os.setxattr(tmp_path / "top/shown", "trusted.overlay.redirect", b"/hidden")
+    with Root(make_overlay(tmp_path, ["top", "below"])) as root, pytest.raises(OSError, match=r"shown|secret"):
+        os.close(root.open("shown/secret"))
 
 
 def test_tmpfs_has_size_mode_and_attributes() -> None:

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from podd.errors import Invalid
 from podd.linux.inroot import Root
-from podd.linux.users import LIMIT_BYTES, MAX_ID, User, find_user, groups_of, parse_group, parse_id, parse_passwd
+from podd.linux.users import (
+    LIMIT_BYTES,
+    MAX_ID,
+    User,
+    find_group,
+    find_user,
+    groups_of,
+    parse_group,
+    parse_id,
+    parse_passwd,
+)
 
 
 @pytest.fixture
@@ -76,6 +86,18 @@ def test_first_entry_of_a_number_counts(etc: Path, root: Root) -> None:
     (etc / "passwd").write_text("# a comment\n\nbad:x:1::\na:x:1:2::/a:\nb:x:1:3::/b:\n")
     assert find_user(root, 1) == User("a", 1, 2, "/a")
     assert find_user(root, 2) is None
+
+
+def test_first_entry_of_a_name_counts(etc: Path, root: Root) -> None:
+    (etc / "passwd").write_text("1:x:7:7::/seven:\na:x:1:2::/a:\na:x:2:3::/b:\n")
+    (etc / "group").write_text("web:x:::\nweb:x:33:app\nweb:x:34:\n")
+    assert find_user(root, "a") == User("a", 1, 2, "/a")
+    assert find_user(root, "b") is None
+    assert find_user(root, 1) == User("a", 1, 2, "/a"), "a name made of digits is no number"
+    group = find_group(root, "web")
+    assert group is not None
+    assert group.gid == 33
+    assert find_group(root, "we") is None
 
 
 def test_groups_each_once_and_by_whole_name(etc: Path, root: Root) -> None:

@@ -46,3 +46,19 @@ def test_what_is_no_name(name: str) -> None:
 )
 def test_what_was_meant(text: str, meant: str) -> None:
     assert signals.nearest(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("SIGQUIT", 3),
+        ("quit", 3),
+        ("SigTerm", 15),
+        ("RTMIN+3", 37),
+        ("9", 9),
+        ("64", 64),
+        *((text, None) for text in ("", "0", "65", "-1", "3.0", "٣", "999999999999", "SIGNONSENSE", "SIGSIGQUIT")),
+    ],
+)
+def test_as_images_write_it(text: str, number: int | None) -> None:
+    assert signals.parse(text) == number

@@ -209,7 +209,7 @@ def test_root_has_the_owner_and_mode_of_the_image(make_pod: MakePod, tmp_path: P
     rootfs = tmp_path / "rootfs"
     rootfs.mkdir(mode=0o711)
     os.chown(rootfs, 12, 34)
-    run = make_pod().run("/bin/stat", "-c", "%a %u %g", "/", rootfs=str(rootfs), mounts=host_programs())
+    run = make_pod().run("/bin/stat", "-c", "%a %u %g", "/", lowers=[str(rootfs)], mounts=host_programs())
     assert run.output == "711 12 34\n"
 
 
@@ -217,7 +217,7 @@ def test_rootfs_may_have_any_name(pod: Pod, tmp_path: Path) -> None:
     rootfs = tmp_path / r"a,b:c\d =e"
     rootfs.mkdir()
     (rootfs / "marker").write_text("here")
-    assert pod.run("/bin/cat", "/marker", rootfs=str(rootfs), mounts=host_programs()).output == "here"
+    assert pod.run("/bin/cat", "/marker", lowers=[str(rootfs)], mounts=host_programs()).output == "here"
 
 
 def test_read_only_root(pod: Pod, tmp_path: Path) -> None:
@@ -423,7 +423,7 @@ def test_user_and_groups_come_from_the_containers_own_files(make_pod: MakePod, t
     (etc / "group").write_text("app:x:2002:\nextra:x:3003:other,app\nno:x:4004:apple\n")
     run = make_pod().sh(
         "id -u; id -g; id -G; echo $HOME",
-        rootfs=str(tmp_path / "rootfs"),
+        lowers=[str(tmp_path / "rootfs")],
         mounts=host_programs(),
         uid=1001,
         supplemental_groups=[5005],

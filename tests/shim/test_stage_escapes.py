@@ -97,7 +97,7 @@ def test_working_dir_through_a_leaked_descriptor(pod: Pod, host: Path, rootfs: P
     """CVE-2024-21626."""
     with leaked(host) as fd:
         (rootfs / "link").symlink_to(f"/proc/self/fd/{fd}")
-        run = pod.run("/bin/ls", rootfs=str(rootfs), mounts=host_programs(), working_dir=place.format(fd))
+        run = pod.run("/bin/ls", lowers=[str(rootfs)], mounts=host_programs(), working_dir=place.format(fd))
         assert (run.kind, run.output) == ("Invalid", "")
         for other in range(3, 40):
             run = pod.run("/bin/ls", working_dir=f"/proc/self/fd/{other}")
@@ -135,7 +135,7 @@ def test_symlink_at_a_mount_point_of_the_runtime(pod: Pod, host: Path, rootfs: P
     (rootfs / name).parent.mkdir(parents=True, exist_ok=True)
     (rootfs / name).symlink_to(target.format(host=host))
     before = tree(host)
-    run = pod.run("/bin/true", rootfs=str(rootfs), mounts=host_programs())
+    run = pod.run("/bin/true", lowers=[str(rootfs)], mounts=host_programs())
     assert tree(host) == before
     if "/" in name:  # hidden by our own mount on the parent: nothing of the image is looked at
         assert run.status == 0, run
@@ -186,7 +186,7 @@ def test_volume_target_behind_a_symlink_stays_inside(
     (source / "marker").touch()
     before = tree(host)
     mounts = [*host_programs(), volume(source, "/data/made/here"), volume(host / "file", "/data/file2")]
-    run = pod.run("/bin/ls", "/data/made/here", rootfs=str(rootfs), mounts=mounts)
+    run = pod.run("/bin/ls", "/data/made/here", lowers=[str(rootfs)], mounts=mounts)
     assert run.output == "marker\n" or run.kind == "Invalid"
     assert tree(host) == before
 
@@ -196,7 +196,7 @@ def test_working_dir_behind_a_symlink_is_made_inside(pod: Pod, host: Path, rootf
     """CVE-2026-55686."""
     (rootfs / "work").symlink_to(link.format(host=host))
     before = tree(host)
-    run = pod.run("/bin/pwd", rootfs=str(rootfs), mounts=host_programs(), working_dir="/work/new")
+    run = pod.run("/bin/pwd", lowers=[str(rootfs)], mounts=host_programs(), working_dir="/work/new")
     assert run.kind == "Invalid" or run.output.strip().endswith("/directory/new")
     assert tree(host) == before
 
@@ -209,7 +209,7 @@ def test_files_of_the_pod_behind_a_dangling_symlink(pod: Pod, host: Path, rootfs
     (rootfs / "etc").mkdir()
     (rootfs / "etc/resolv.conf").symlink_to(f"..{host}/made/resolv.conf")
     before = tree(host)
-    run = pod.run("/bin/cat", "/etc/resolv.conf", rootfs=str(rootfs), mounts=host_programs())
+    run = pod.run("/bin/cat", "/etc/resolv.conf", lowers=[str(rootfs)], mounts=host_programs())
     assert run.output == "nameserver 127.0.0.1\n"
     assert tree(host) == before
 
@@ -219,7 +219,7 @@ def test_user_database_is_not_read_from_the_host(pod: Pod, host: Path, rootfs: P
     (host / "file").write_text("app:x:1001:1001,app:/stolen:/stolen:\n")
     (rootfs / "etc").mkdir()
     (rootfs / "etc" / name).symlink_to(host / "file")
-    run = pod.sh("echo $HOME; id -G", rootfs=str(rootfs), mounts=host_programs(), uid=1001)
+    run = pod.sh("echo $HOME; id -G", lowers=[str(rootfs)], mounts=host_programs(), uid=1001)
     assert run.lines == ["/", "0"]
 
 
@@ -238,7 +238,7 @@ def test_user_database_that_is_no_small_file_is_refused(pod: Pod, rootfs: Path, 
                 file.truncate(1 << 40)
         case "directory":
             passwd.mkdir()
-    run = pod.run("/bin/true", rootfs=str(rootfs), mounts=host_programs())
+    run = pod.run("/bin/true", lowers=[str(rootfs)], mounts=host_programs())
     assert "/etc/passwd" in run.error
 
 
@@ -251,7 +251,7 @@ def test_masked_and_read_only_paths(pod: Pod, rootfs: Path) -> None:
     (rootfs / "dev").mkdir()
     (rootfs / "dev/null").symlink_to("/proc/self/mem")
     changes: dict[str, Any] = {
-        "rootfs": str(rootfs),
+        "lowers": [str(rootfs)],
         "mounts": host_programs(),
         "capabilities": capabilities.DEFAULT | capabilities.SYS_ADMIN,
     }

@@ -175,7 +175,7 @@ def test_members_start_together_and_end_with_their_own_codes(pod: TestPod) -> No
 
 FAILING: dict[str, tuple[dict[str, Any], str]] = {
     "no such command": ({"argv": ["/no/such/command"]}, "/no/such/command"),
-    "no such root": ({"rootfs": "/no/such/root"}, "/no/such/root"),
+    "no such root": ({"lowers": ["/no/such/root"]}, "/no/such/root"),
     "root as a user that must not be": ({"run_as_non_root": True}, "runAsNonRoot"),
     "a limit that the kernel refuses": ({"limits": {"cpu_quota_us": 1}}, "cpu"),
 }

@@ -45,6 +45,7 @@ class RuncDriver(ShimDriver):
         connect=True,
         resize=True,
         pid_target=True,
+        images=True,
         rootfs_directory=True,
         outlives_podd=True,
     )

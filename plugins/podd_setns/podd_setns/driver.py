@@ -31,6 +31,7 @@ class SetnsDriver(ShimDriver):
         connect=True,
         resize=True,
         pid_target=True,
+        images=True,
         rootfs_directory=True,
         outlives_podd=True,
     )

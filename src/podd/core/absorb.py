@@ -147,7 +147,8 @@ def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
     match report:
         case ev.ContainerMade(id=id, created=created):
             held = container.made(instance, created.handle, created.observed, created.image_id)
-            return with_instance(state, name, instance=held), [ev.WatchContainer(id=id)]
+            after = updated(with_instance(state, name, instance=held), name, stop_signal=created.stop_signal)
+            return after, [ev.WatchContainer(id=id)]
         case ev.ContainerFailed(failure=failure, reason=reason) if _is_start(state, name):
             return _start_failed(state, name, reason, failure, now_ns)
         case ev.ContainerFailed(failure=failure, reason=reason):

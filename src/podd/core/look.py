@@ -58,8 +58,11 @@ def has_hook(state: PodState, name: str, hook: str) -> bool:
 
 
 def stop_signal(state: PodState, name: str) -> int:
+    """What the manifest says, else what the image says."""
     lifecycle = spec_of(state, name).lifecycle
-    return signals.number(lifecycle.stop_signal) if lifecycle and lifecycle.stop_signal else SIGTERM
+    if lifecycle and lifecycle.stop_signal:
+        return signals.number(lifecycle.stop_signal)
+    return state.members[name].stop_signal or SIGTERM
 
 
 def is_done(state: PodState, name: str) -> bool:

@@ -50,7 +50,7 @@ class Member(Value):
     kind: what it is in the manifest; a sidecar is an init container that is always restarted.
     attempts: instances begun so far, so that each gets an id of its own. restarts, last: of instances that were made.
     begun: instances of this sandbox. passed: in this sandbox it has got as far as others wait for: an init container
-    has ended well, any other has started.
+    has ended well, any other has started. stop_signal: what its image wants; None: it does not say.
     """
 
     kind: ContainerKind = "regular"
@@ -61,6 +61,7 @@ class Member(Value):
     last: Ended | None = None
     begun: int = 0
     passed: bool = False
+    stop_signal: int | None = None
 
 
 class Ephemeral(Value):

@@ -195,6 +195,7 @@ class ContainerCreated(Value):
     handle: Handle
     observed: Observed | None  # None: this driver cannot hold a container, so there is nothing to look at yet
     image_id: str = ""
+    stop_signal: int | None = None  # that its image wants; None: it does not say
 
 
 class ContainerStarted(Value):

@@ -46,7 +46,7 @@ class ImageConfig(Value):
     def of(cls, settings: Settings) -> ImageConfig:
         return cls(
             user=settings.user,
-            env=[(name, value) for name, _, value in (pair.partition("=") for pair in settings.env or ())],
+            env=[(name, value) for name, _, value in (pair.partition("=") for pair in settings.env or ()) if name],
             entrypoint=settings.entrypoint or (),
             cmd=settings.cmd or (),
             working_dir=settings.working_dir,

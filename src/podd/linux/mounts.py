@@ -18,6 +18,7 @@ from podd.linux.syscalls import (
     fsconfig,
     fsmount,
     fsopen,
+    mount,
     mount_setattr,
     open_tree,
 )
@@ -49,15 +50,39 @@ def overlay(lowers: Sequence[int], upper: int, work: int, attributes: MountAttr 
     """An overlay of directories given as descriptors, the uppermost lower first.
 
     Descriptors and not paths: a path may hold what the option parser takes for a separator, and an option may have
-    255 bytes, which is enough for 13 lowers. More are given one by one, which takes Linux 6.8.
-    volatile: the writable layer lives no longer than the container, so what it holds need not survive a crash of the
-    host, and unmounting need not wait for the disk.
+    255 bytes, which is enough for 13 lowers. More are given one by one, which takes Linux 6.8; EINVAL: this is an older
+    one, see `overlay_elsewhere`.
     """
     paths = [f"/proc/self/fd/{fd}" for fd in lowers]
     joined = ":".join(paths)
     lower = [("lowerdir", joined)] if len(joined) < _OPTION_BYTES else [("lowerdir+", path) for path in paths]
-    rest = [("upperdir", f"/proc/self/fd/{upper}"), ("workdir", f"/proc/self/fd/{work}"), ("volatile", "")]
-    return _create("overlay", (*lower, *rest), attributes)
+    return _create("overlay", (*lower, *_overlay_options(upper, work)), attributes)
+
+
+def overlay_elsewhere(lowers: Sequence[int], upper: int, work: int, attributes: MountAttr = MountAttr.NONE) -> int:
+    """As `overlay`, of any number of lowers on any kernel: by mount(2), whose options may have a page.
+
+    That has to mount it somewhere, so the calling process must be in a mount namespace of its own, in which the
+    descriptors were opened, and which it leaves afterwards: it is over /proc. The names of descriptors, seen from their
+    directory, are as short as names can be.
+    """
+    os.chdir("/proc/self/fd")
+    joined = ":".join(map(str, lowers))
+    options = [("lowerdir", joined), *_overlay_options(upper, work)]
+    text = ",".join(f"{key}={value}" if value else key for key, value in options)
+    mount("overlay", "/proc", "overlay", MountFlag.NONE, text)
+    made = bind("/proc", recursive=False)
+    mount_setattr(made, add=attributes)
+    return made
+
+
+def _overlay_options(upper: int, work: int) -> list[tuple[str, str]]:
+    """volatile: the writable layer lives no longer than the container, so what it holds need not survive a crash of
+    the host, and unmounting need not wait for the disk. The two that follow: what a lower directory, which a stranger
+    may have made, says of where its files are to be found is not believed.
+    """
+    places = [("upperdir", f"/proc/self/fd/{upper}"), ("workdir", f"/proc/self/fd/{work}")]
+    return [*places, ("volatile", ""), ("redirect_dir", "nofollow"), ("metacopy", "off")]
 
 
 _OPTION_BYTES = 256

@@ -56,10 +56,16 @@ def parse_group(line: str) -> Group | None:
     return None if gid is None else Group(fields[0], gid, tuple(name for name in fields[3].split(",") if name))
 
 
-def find_user(root: Root, uid: int) -> User | None:
-    """The first entry of that number."""
+def find_user(root: Root, who: int | str) -> User | None:
+    """The first entry of that number, or of that name."""
     users = map(parse_passwd, _lines(root, "etc/passwd"))
-    return next((user for user in users if user is not None and user.uid == uid), None)
+    return next((user for user in users if user is not None and who in (user.uid, user.name)), None)
+
+
+def find_group(root: Root, name: str) -> Group | None:
+    """The first entry of that name."""
+    groups = map(parse_group, _lines(root, "etc/group"))
+    return next((group for group in groups if group is not None and group.name == name), None)
 
 
 def groups_of(root: Root, name: str) -> tuple[int, ...]:

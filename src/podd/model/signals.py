@@ -34,6 +34,13 @@ def number(name: str) -> int:
     return _NUMBERS[name]
 
 
+def parse(text: str) -> int | None:
+    """What an image calls a signal: "SIGQUIT", "quit", "3". None: there is none of this name or number."""
+    if text.isascii() and text.isdigit():
+        return int(text) if len(text) <= 2 and 1 <= int(text) <= _RT_MAX else None
+    return _NUMBERS.get(f"SIG{text.upper().removeprefix('SIG')}")
+
+
 def is_name(name: str) -> bool:
     return name in _NUMBERS
 

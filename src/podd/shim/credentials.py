@@ -43,13 +43,16 @@ class Identity(NamedTuple):
 
 
 def resolve_identity(root: Root, plan: ContainerPlan) -> Identity:
-    """Complete what the plan leaves open by the container's own /etc/passwd and /etc/group.
+    """Complete what the plan leaves open by what the image says, and by the container's own /etc/passwd and /etc/group.
 
-    Raises Invalid: an id is out of range, the user is root and must not be, or the files cannot be read.
+    Raises Invalid: an id is out of range, the user is root and must not be, there is no such user or group, or the
+    files cannot be read.
     """
-    uid = plan["uid"] if plan["uid"] is not None else 0
-    user = users.find_user(root, uid)
+    name, _, group = plan["image_user"].partition(":") if plan["uid"] is None else ("", "", "")
+    uid, user = (plan["uid"], users.find_user(root, plan["uid"])) if plan["uid"] is not None else _user(root, name)
     gid = plan["gid"]
+    if gid is None and group:
+        gid = _group(root, group)
     if gid is None:
         gid = user.gid if user else 0
     listed = users.groups_of(root, user.name) if user else ()
@@ -64,6 +67,33 @@ def resolve_identity(root: Root, plan: ContainerPlan) -> Identity:
         )
     home = user.home if user and user.home.startswith("/") else "/"
     return Identity(uid, gid, groups, home)
+
+
+def _user(root: Root, name: str) -> tuple[int, users.User | None]:
+    """Whom an image means by a name or a number; "" is root."""
+    number = users.parse_id(name or "0")
+    found = users.find_user(root, name if number is None else number)
+    if number is not None:
+        return number, found
+    if found is None:
+        raise Invalid(
+            f"user {name!r} of the image: there is none of this name in its /etc/passwd",
+            remedy="set securityContext.runAsUser",
+        )
+    return found.uid, found
+
+
+def _group(root: Root, name: str) -> int:
+    number = users.parse_id(name)
+    if number is not None:
+        return number
+    found = users.find_group(root, name)
+    if found is None:
+        raise Invalid(
+            f"group {name!r} of the image: there is none of this name in its /etc/group",
+            remedy="set securityContext.runAsGroup",
+        )
+    return found.gid
 
 
 NOFILE = 1024

@@ -109,7 +109,7 @@ class MountPlan(TypedDict):
 class ContainerPlan(TypedDict):
     id: str
     name: str
-    rootfs: str  # absolute directory: the read-only lower layer
+    lowers: list[str]  # absolute directories that make its root, none of which is written to, the topmost first
     argv: list[str]  # complete and expanded; argv[0] is looked up in the container's PATH inside its root
     env: list[tuple[str, str]]
     working_dir: str
@@ -118,6 +118,8 @@ class ContainerPlan(TypedDict):
     stdin: bool
     stdin_once: bool
     limits: LimitsPlan
+    image_user: str  # who it is where uid is None: "", "1000", "nobody", "1000:100", "app:app"
+    image_volumes: list[str]  # directories that can be written to whatever becomes of the root
     uid: int | None
     gid: int | None
     supplemental_groups: list[int]

@@ -10,6 +10,7 @@ Descriptors are left open on purpose: `tidy` closes all at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -124,6 +125,9 @@ def build(sandbox: SandboxPlan, plan: ContainerPlan) -> Built:
     root = Root(root_mount)
     with doing("mount /proc", Invalid):
         place = _reserve(root, "/proc", empty)
+    for path in plan["image_volumes"]:
+        with doing(f"volume {path} of the image", Invalid):
+            _image_volume(root, plan, path, place)
     for source in sources:
         with doing(f"mount {source.path}", Invalid):
             _attach(root, source, place)
@@ -179,17 +183,38 @@ def parts(sandbox: SandboxPlan, plan: ContainerPlan) -> Parts:
 def _overlay(sandbox: SandboxPlan, plan: ContainerPlan) -> int:
     layer = f"{sandbox['containers_dir']}/{sandbox['id']}/{plan['id']}"
     attributes = MountAttr.NONE if plan["privileged"] else MountAttr.NODEV
-    with doing(f"rootfs {plan['rootfs']}", Invalid):
-        lower = os.open(plan["rootfs"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        like = os.fstat(lower)
+    lowers = _opened(plan)
+    like = os.fstat(lowers[0])
     with doing(f"writable layer {layer}"):
         for name in ("upper", "work"):
             _make_private(f"{layer}/{name}")
-        upper, work = (os.open(f"{layer}/{name}", os.O_PATH | os.O_CLOEXEC) for name in ("upper", "work"))
         os.chown(f"{layer}/upper", like.st_uid, like.st_gid)  # the root directory shows the upper one's owner and mode
         os.chmod(f"{layer}/upper", stat.S_IMODE(like.st_mode))
-    with doing(f"overlay on {plan['rootfs']}"):
-        return mounts.overlay([lower], upper, work, attributes)
+    with doing(f"overlay on {plan['lowers'][0]}"):
+        try:
+            return mounts.overlay(lowers, *_writable(layer), attributes)
+        except OSError as exc:
+            if exc.errno != errno.EINVAL or len(lowers) == 1:
+                raise
+        with apart():
+            unshare(CloneFlag.MNT)
+            mount("none", "/", None, MountFlag.REC | MountFlag.PRIVATE)
+            return mounts.overlay_elsewhere(_opened(plan), *_writable(layer), attributes)
+
+
+def _opened(plan: ContainerPlan) -> list[int]:
+    """The directories that its root is made of."""
+    return [_lower(path) for path in plan["lowers"]]
+
+
+def _lower(path: str) -> int:
+    with doing(f"rootfs {path}", Invalid):
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _writable(layer: str) -> tuple[int, int]:
+    upper, work = (os.open(f"{layer}/{name}", os.O_PATH | os.O_CLOEXEC) for name in ("upper", "work"))
+    return upper, work
 
 
 def _make_private(path: str) -> None:
@@ -380,17 +405,27 @@ def enter_mount_namespace(root_mount: int) -> None:
 def _attach(root: Root, source: Source, proc: int) -> None:
     """proc: where /proc will be."""
     if source.symlinks and posixpath.normpath(f"/{source.path.lstrip('/')}").split("/")[1] == "proc":
-        raise _covers_proc(source)
+        raise _covers_proc(source.path)
     make = root.directory if source.directory else root.file
     target = make(source.path, symlinks=source.symlinks)
     if source.symlinks and os.fstat(target).st_dev == os.fstat(proc).st_dev:
         os.close(target)
-        raise _covers_proc(source)
+        raise _covers_proc(source.path)
     root.attach(source.mount, target)
 
 
-def _covers_proc(source: Source) -> Invalid:
-    return Invalid(f"mount {source.path}: it would cover a part of /proc", remedy="choose another mountPath")
+def _covers_proc(path: str) -> Invalid:
+    return Invalid(f"mount {path}: it would cover a part of /proc", remedy="choose another mountPath")
+
+
+def _image_volume(root: Root, plan: ContainerPlan, path: str, proc: int) -> None:
+    """Have the directory, which is a part of the writable layer like any other; and a mount of its own that can be
+    written through, where the root's cannot. proc: where /proc will be."""
+    target = root.directory(path)
+    if os.fstat(target).st_dev == os.fstat(proc).st_dev:
+        raise _covers_proc(path)
+    if plan["read_only_rootfs"]:
+        root.attach(mounts.bind_fd(target), target)
 
 
 def _terminal(root: Root, *, privileged: bool) -> Terminal:

@@ -34,6 +34,7 @@ from podd.driver.contract import (
 from podd.driver.handles import check_id
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Internal, NotFound, PoddError, Unavailable
+from podd.images.storage import Storage
 from podd.linux.process import boot_id
 from podd.model.ids import SandboxId
 from podd.network import files
@@ -64,6 +65,7 @@ class ShimDriver:
         self.name = name
         self._section = section
         self._paths = paths
+        self._storage = Storage(paths.images)
         self._host: host.Host | None = None
         self._sandboxes: Sandboxes | None = None
         self._unusable: PoddError | None = None
@@ -213,9 +215,15 @@ class ShimDriver:
 
     async def create_container(self, sandbox: Handle, config: ContainerConfig) -> ContainerCreated:
         check_id(config.id)
-        plan = await self._complete(plans.container_plan(config, self._section), config)
+        root = await self._root(config)
+        plan = await self._complete(plans.container_plan(config, root, self._section), config)
         report = await self._in_hand.ask(sandbox.id, "create_container", {"container": plan})
+        if root.image_id and not await anyio.to_thread.run_sync(self._storage.holds, root.image_id):
+            await self.destroy_container(sandbox, config.id)
+            raise NotFound(f"container {config.name}: image {config.image!r} was removed meanwhile")
         (await self._in_hand.link(sandbox.id)).expect_exit(config.id)
+        if root.image.stop_signal and plans.stop_signal(root) is None:
+            report["notes"].append(f"stop signal {root.image.stop_signal!r} of the image: there is none of this name")
         for note in report["notes"]:
             log.warning("container.limited", container=config.id, name=config.name, note=note)
         state = handles.ContainerState(
@@ -228,7 +236,15 @@ class ShimDriver:
         return ContainerCreated(
             handle=handles.make(self.name, config.id, state),
             observed=plans.observed(report["namespaces"], report["cgroup"], report["limits"]),
+            image_id=root.image_id,
+            stop_signal=plans.stop_signal(root),
         )
+
+    async def _root(self, config: ContainerConfig) -> plans.Root:
+        """A directory needs no look at the disk, and so no thread."""
+        if (directory := plans.directory(config)) is not None:
+            return plans.Root([directory])
+        return await anyio.to_thread.run_sync(plans.stored, config, self._storage)
 
     async def start_containers(self, containers: Sequence[Handle]) -> Sequence[ContainerStarted]:
         if not containers:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from podd.driver.contract import ContainerConfig, Exit, Limits, Observed, SandboxConfig, Security
 from podd.driver.hookspecs import DriverPaths
-from podd.errors import Invalid, Unsupported
+from podd.errors import Invalid, NotFound, Unsupported
+from podd.images.storage import ImageConfig, Storage
 from podd.linux import capabilities
+from podd.model import signals
 from podd.model.value import Value
 from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, MountPlan, SandboxPlan, SweepPlan
 from podd.supervision.section import Section
@@ -67,6 +71,14 @@ class Places(Value):
         }
 
 
+class Root(NamedTuple):
+    """What a container's root is made of, and how that is to be run."""
+
+    lowers: Sequence[str]
+    image: ImageConfig = ImageConfig()
+    image_id: str = ""  # "" for a directory
+
+
 def sandbox_plan(config: SandboxConfig, places: Places) -> SandboxPlan:
     """Raises Unsupported: a namespace of a scope that is not to be had."""
     scopes = config.namespaces
@@ -92,20 +104,19 @@ def sandbox_plan(config: SandboxConfig, places: Places) -> SandboxPlan:
     }
 
 
-def container_plan(config: ContainerConfig, section: Section) -> ContainerPlan:
+def container_plan(config: ContainerConfig, root: Root, section: Section) -> ContainerPlan:
     """Without its seccomp filter, which is made elsewhere.
 
-    Raises Unsupported: an image that is no directory; Invalid: no command, an unknown capability, a NUL.
+    Raises Invalid: no command, an unknown capability, a NUL.
     """
     security = config.security
-    _refuse_nul(config)
-    return {
+    plan: ContainerPlan = {
         "id": config.id,
         "name": config.name,
-        "rootfs": rootfs(config),
-        "argv": argv(config),
-        "env": list(config.env),
-        "working_dir": config.working_dir,
+        "lowers": [*root.lowers],
+        "argv": argv(config, root.image),
+        "env": [*root.image.env, *config.env],
+        "working_dir": config.working_dir or posixpath.join("/", root.image.working_dir),
         "mounts": [
             MountPlan(
                 host_path=mount.host_path,
@@ -121,6 +132,8 @@ def container_plan(config: ContainerConfig, section: Section) -> ContainerPlan:
         "stdin": config.stdin,
         "stdin_once": config.stdin_once,
         "limits": limits_plan(config.limits),
+        "image_user": root.image.user,
+        "image_volumes": image_volumes(config, root.image),
         "uid": security.uid,
         "gid": security.gid,
         "supplemental_groups": list(security.supplemental_groups),
@@ -140,19 +153,27 @@ def container_plan(config: ContainerConfig, section: Section) -> ContainerPlan:
         "log_max_bytes": section.log_max_bytes or config.log_max_bytes,
         "log_max_files": section.log_max_files or config.log_max_files,
     }
+    _refuse_nul(plan, config)
+    return plan
 
 
-def rootfs(config: ContainerConfig) -> str:
-    """The directory that an image "rootfs:/directory" names. That it exists is looked at by the shim."""
-    scheme, directory = config.image[: len(ROOTFS)], config.image[len(ROOTFS) :]
-    if scheme != ROOTFS:
-        raise Unsupported(
-            f"container {config.name}: image {config.image!r}: this driver runs directories, not image references",
-            remedy="use image: rootfs:/some/directory (rootfs:/ is the host's own root), or a driver that has images: "
-            "see podd-cli drivers",
+def stored(config: ContainerConfig, storage: Storage) -> Root:
+    """Of the container's image. Blocks. Raises as Storage.layers and Storage.config."""
+    found = storage.find(config.image_id or config.image)
+    if found is None:
+        raise NotFound(
+            f"container {config.name}: image {config.image!r}: it is not here",
+            remedy=f"podd-cli image pull {config.image}",
             field="image",
-            capability="images",
         )
+    return Root(storage.layers(found.id), storage.config(found.id), found.id)
+
+
+def directory(config: ContainerConfig) -> str | None:
+    """That an image "rootfs:/directory" names. That it exists is looked at by the shim. None: it is a reference."""
+    if not config.image.startswith(ROOTFS):
+        return None
+    directory = config.image.removeprefix(ROOTFS)
     if not directory.startswith("/"):
         raise Invalid(
             f"container {config.name}: image {config.image!r}: {directory!r} is not an absolute path",
@@ -162,15 +183,31 @@ def rootfs(config: ContainerConfig) -> str:
     return directory
 
 
-def argv(config: ContainerConfig) -> list[str]:
-    words = [*config.command, *config.args]
+def argv(config: ContainerConfig, image: ImageConfig) -> list[str]:
+    """As Kubernetes has it: a command replaces all that the image says, args alone replace its cmd."""
+    said = (*image.entrypoint, *(config.args or image.cmd))
+    words = [*config.command, *config.args] if config.command else [*said]
     if not words:
+        whose = "a directory" if config.image.startswith(ROOTFS) else f"image {config.image!r}"
         raise Invalid(
-            f"container {config.name}: no command: a directory has no entrypoint of its own",
+            f"container {config.name}: no command: {whose} has no entrypoint of its own",
             remedy="set command (or args)",
             field="command",
         )
     return words
+
+
+def image_volumes(config: ContainerConfig, image: ImageConfig) -> list[str]:
+    """The directories of their own that the image wants, outer ones first; not those where the pod mounts something,
+    nor where the system is."""
+    wanted = {posixpath.normpath(posixpath.join("/", path.lstrip("/"))) for path in image.volumes} - {"/"}
+    taken = [posixpath.normpath(mount.container_path) for mount in config.mounts] + ["/proc", "/sys", "/dev"]
+    return sorted(path for path in wanted if not any(f"{path}/".startswith(f"{one}/") for one in taken))
+
+
+def stop_signal(root: Root) -> int | None:
+    """That the image wants. None: none, or one that there is not."""
+    return signals.parse(root.image.stop_signal) if root.image.stop_signal else None
 
 
 def masked_paths(security: Security) -> list[str]:
@@ -216,19 +253,18 @@ def granted(config: ContainerConfig) -> int:
         raise Invalid(f"container {config.name}: {exc.message}", remedy=exc.remedy, **exc.facts) from exc
 
 
-def _refuse_nul(config: ContainerConfig) -> None:
+def _refuse_nul(plan: ContainerPlan, config: ContainerConfig) -> None:
+    mounts = plan["mounts"]
     texts = {
-        "command": [*config.command, *config.args],
-        "env": [part for pair in config.env for part in pair],
-        "workingDir": [config.working_dir],
-        "image": [config.image],
-        "volumeMounts": [
-            path for mount in config.mounts for path in (mount.host_path, mount.container_path, mount.sub_path)
-        ],
+        "command": plan["argv"],
+        "env": [part for pair in plan["env"] for part in pair],
+        "workingDir": [plan["working_dir"]],
+        "image": [config.image, plan["image_user"], *plan["image_volumes"]],
+        "volumeMounts": [path for m in mounts for path in (m["host_path"], m["container_path"], m["sub_path"])],
     }
     for field, values in texts.items():
         if any("\0" in value for value in values):
             raise Invalid(f"container {config.name}: {field} holds a NUL character", field=field)
-    for name, _ in config.env:
+    for name, _ in plan["env"]:
         if not name or "=" in name:
             raise Invalid(f"container {config.name}: env {name!r} is no name of a variable", field="env")

@@ -156,7 +156,7 @@ def container_plan(base: str, sandbox_id: str, name: str, argv: Sequence[str], *
     plan: dict[str, Any] = {
         "id": f"{name}-{sandbox_id}",
         "name": name,
-        "rootfs": "/",
+        "lowers": ["/"],
         "argv": list(argv),
         "env": [],
         "working_dir": "/",
@@ -165,6 +165,8 @@ def container_plan(base: str, sandbox_id: str, name: str, argv: Sequence[str], *
         "stdin": False,
         "stdin_once": False,
         "limits": {},
+        "image_user": "",
+        "image_volumes": [],
         "uid": None,
         "gid": None,
         "supplemental_groups": [],

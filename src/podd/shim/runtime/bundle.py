@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from podd.errors import Invalid
 from podd.linux import mounts
 from podd.linux.inroot import Root
 from podd.linux.syscalls import CloneFlag, MountFlag, mount, move_mount, unshare
@@ -28,6 +29,7 @@ CONFIG, PID, LOG, CONSOLE = "config.json", "pid", "log.json", "console.sock"
 _MOUNTS = "mounts"
 _OPTIONS = {os.ST_RDONLY: "ro", os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
 _ROOT = f"{_MOUNTS}/root"
+_VOLUME = "volume"
 
 
 class Bundle(NamedTuple):
@@ -58,12 +60,29 @@ def laid_out(bundle: Bundle, sandbox: SandboxPlan, plan: ContainerPlan, pid_name
     identity, held = credentials.resolve_identity(root, plan), credentials.held(plan, notes)
     user = User(identity, held, config.oom_score_adj(plan, notes))
     environment = stage.environment(plan, {}, identity.home, tty=plan["tty"])
-    binds = _binds(bundle, plan, parts.sources)
+    volumes = _image_volumes(root, plan)
+    binds = [*_volume_binds(bundle, parts.root, volumes), *_binds(bundle, plan, parts.sources)]
     given = Given(bundle.path(_ROOT), binds, user, environment, pid_namespace)
     write_json(bundle.path(CONFIG), config.container(sandbox, plan, given))
     with apart(), doing("mounts of the bundle"):
-        _attach(bundle, parts)
+        _attach(bundle, parts, volumes)
         yield notes
+
+
+def _image_volumes(root: Root, plan: ContainerPlan) -> list[str]:
+    """Make the directories; those are given that need a mount of their own, as the root's cannot be written through."""
+    for path in plan["image_volumes"]:
+        with doing(f"volume {path} of the image", Invalid):
+            root.directory(path)
+    return plan["image_volumes"] if plan["read_only_rootfs"] else []
+
+
+def _volume_binds(bundle: Bundle, root: int, volumes: Sequence[str]) -> list[Bind]:
+    options = _options(root)
+    return [
+        Bind(bundle.path(f"{_MOUNTS}/{_VOLUME}{number}"), path, stat.S_IFDIR, options=options)
+        for number, path in enumerate(volumes)
+    ]
 
 
 def _binds(bundle: Bundle, plan: ContainerPlan, sources: Sequence[Source]) -> list[Bind]:
@@ -83,7 +102,7 @@ def _options(mount: int) -> list[str]:
     return [option for flag, option in _OPTIONS.items() if flags & flag]
 
 
-def _attach(bundle: Bundle, parts: rootfs.Parts) -> None:
+def _attach(bundle: Bundle, parts: rootfs.Parts, volumes: Sequence[str]) -> None:
     """Attach everything below <bundle>/mounts, in a mount namespace that nobody else is in."""
     unshare(CloneFlag.MNT)
     mount("none", "/", None, MountFlag.REC | MountFlag.PRIVATE)
@@ -93,6 +112,9 @@ def _attach(bundle: Bundle, parts: rootfs.Parts) -> None:
     everything = {"root": parts.root, **{str(number): source.mount for number, source in enumerate(parts.sources)}}
     for name, one in everything.items():
         move_mount(one, _target(table, name, directory=stat.S_ISDIR(os.fstat(one).st_mode)))
+    for number, path in enumerate(volumes):  # only now: not every kernel copies a mount that is attached nowhere
+        part = mounts.bind_fd(Root(parts.root).directory(path))
+        move_mount(part, _target(table, f"{_VOLUME}{number}", directory=True))
 
 
 def _target(table: int, name: str, *, directory: bool) -> int:
