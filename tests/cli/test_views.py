@@ -121,16 +121,16 @@ def sample(at_s: float, cpu_s: float) -> Json:
     return {
         "name": "hello", "namespace": "default", "uid": "u", "time": f"2026-11-23T12:00:{at_s:09.6f}Z", "pod": whole,
         "containers": {"web": usage(cpu_usage_ns=int(cpu_s * 0.75e9), memory_usage_bytes=900, pids=4), "db": usage()},
-        "overhead": usage(cpu_usage_ns=0, memory_usage_bytes=MI),
+        "overhead": usage(cpu_usage_ns=0, memory_usage_bytes=MI), "layers": {"web": 3 * MI, "db": 0},
     }  # fmt: skip
 
 
 STATS = """\
-POD     CONTAINER   CPU    MEMORY        PIDS    OOM KILLS
-hello   (pod)       1.2    12.3Mi/64Mi   5/100   1
-hello   web         900m   900           4       -
-hello   db          -      -             -       -
-hello   (podd)      0m     1Mi           -       -
+POD     CONTAINER   CPU    MEMORY        DISK   PIDS    OOM KILLS
+hello   (pod)       1.2    12.3Mi/64Mi   3Mi    5/100   1
+hello   web         900m   900           3Mi    4       -
+hello   db          -      -             0      -       -
+hello   (podd)      0m     1Mi           -      -       -
 """
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from images.layouts import Directory, File, Link, busybox, layout, needs_images, skopeo, store
-from podd.driver.contract import Driver, Exit, Handle, Mount, Security
+from podd.driver.contract import CanStats, Driver, Exit, Handle, Mount, Security
 from podd.driver.hookspecs import DriverPaths, ImagePlaces
 from podd.errors import Invalid, NotFound
 from podd.images.storage import Storage
@@ -207,6 +207,20 @@ async def test_two_containers_of_one_image_write_apart(lab: Lab) -> None:
     for _ in range(2):
         output, _ = await run(lab, "plain", *sh("ls /mine; echo > /mine"), sandbox=sandbox)
         assert "/mine: No such file" in output
+
+
+async def test_what_it_writes_into_its_root_is_counted(lab: Lab) -> None:
+    assert isinstance(lab.driver, CanStats)
+    sandbox = (await lab.sandbox()).handle
+    script = sh("head -c 2097152 /dev/urandom > /written; echo done > /shared/seen; sleep 100")
+    shared = Mount(host_path=str(lab.shared), container_path="/shared")
+    given = {"image": "localhost/plain:1", "mounts": (shared,)}
+    busy = await lab.started(sandbox, Act(""), command=script, **given)
+    held = (await lab.created(sandbox, Act(""), command=script, **given)).handle
+    assert await lab.seen("seen") == "done"
+    layers = (await lab.driver.usage(sandbox, [busy, held])).layers
+    assert layers[busy.id] >= 2 << 20
+    assert layers[held.id] < 1 << 20
 
 
 async def test_an_image_that_is_not_here(lab: Lab) -> None:

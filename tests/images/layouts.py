@@ -42,7 +42,23 @@ class Link(NamedTuple):
 Layer = Mapping[str, File | Directory | Link]
 """What a layer brings, by path from the root, without a leading slash; ".wh.NAME" takes NAME away."""
 
-PROGRAMS = ("cat", "echo", "env", "id", "ls", "mkdir", "mount", "pwd", "sh", "sleep", "stat", "touch", "true", "wc")
+PROGRAMS = (
+    "cat",
+    "echo",
+    "env",
+    "head",
+    "id",
+    "ls",
+    "mkdir",
+    "mount",
+    "pwd",
+    "sh",
+    "sleep",
+    "stat",
+    "touch",
+    "true",
+    "wc",
+)
 
 
 def needs_images() -> None:

@@ -15,7 +15,7 @@ from podd.cli.text import Table, note
 from podd.cli.words import Usage, add_pod_choice, chosen
 from podd.control.client import Client
 
-COLUMNS = ("POD", "CONTAINER", "CPU", "MEMORY", "PIDS", "OOM KILLS")
+COLUMNS = ("POD", "CONTAINER", "CPU", "MEMORY", "DISK", "PIDS", "OOM KILLS")
 SAMPLE_S = 0.5  # the kernel counts CPU time; its rate needs two looks
 REFRESH_S = 2.0
 CLEAR = "\033[H\033[J"
@@ -68,6 +68,7 @@ def _table(before: Mapping[str, Json], now: Mapping[str, Json], options: Namespa
                     amounts.size(used["memory_usage_bytes"] if memory is None else memory),
                     amounts.size(used["memory_limit_bytes"]),
                 ),
+                amounts.size(_layers(pod, name)),
                 amounts.of(amounts.count(used["pids"]), amounts.count(used["pids_limit"])),
                 amounts.count(used["oom_kills"]),
             )
@@ -81,6 +82,12 @@ def _groups(pod: Json, before: Json) -> Iterator[tuple[str, Json, Json]]:
         yield name, used, before.get("containers", {}).get(name, {})
     if pod.get("overhead"):
         yield "(podd)", pod["overhead"], before.get("overhead") or {}
+
+
+def _layers(pod: Json, name: str) -> int | None:
+    """What it has of the disk by its writable layer, or the pod by all of them. None: its driver does not tell."""
+    sizes = pod["layers"]
+    return sizes.get(name) if name != "(pod)" else sum(sizes.values()) if sizes else None
 
 
 def _cores(now: Json, before: Json, seconds: float) -> float | None:

@@ -207,6 +207,7 @@ class PodUsage(Value):
     pod: Usage
     containers: Mapping[str, Usage]
     overhead: Usage | None
+    layers: Mapping[str, int]
 
 
 class StatsReply(Value):

@@ -279,6 +279,7 @@ def _usage(each: PodUsage) -> m.PodUsage:
         pod=each.usage.pod,
         containers={names.get(id_, id_): usage for id_, usage in each.usage.containers.items()},
         overhead=each.usage.overhead,
+        layers={names.get(id_, id_): size for id_, size in each.usage.layers.items()},
     )
 
 

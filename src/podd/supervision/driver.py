@@ -350,7 +350,8 @@ class ShimDriver:
         await anyio.to_thread.run_sync(self._here.group(sandbox.id).thaw)
 
     async def usage(self, sandbox: Handle, containers: Sequence[Handle]) -> SandboxUsage:
-        return await anyio.to_thread.run_sync(inspect.usage, self._here.group(sandbox.id), sandbox, containers)
+        layers = f"{self._here.places.containers_dir}/{sandbox.id}"
+        return await anyio.to_thread.run_sync(inspect.usage, self._here.group(sandbox.id), sandbox, containers, layers)
 
     async def namespaces(self, sandbox: Handle, containers: Sequence[Handle]) -> Sequence[NamespaceRow]:
         return await anyio.to_thread.run_sync(inspect.namespaces, sandbox, containers)

@@ -11,6 +11,7 @@ from podd.driver.contract import CgroupNode, Handle, NamespaceName, NamespaceRow
 from podd.errors import NotFound
 from podd.linux import process
 from podd.linux.cgroup import Group
+from podd.linux.disk import tree_bytes
 from podd.supervision import handles
 from podd.supervision.groups import node, usage_of
 
@@ -21,14 +22,15 @@ _SHOWN: tuple[NamespaceName, ...] = ("net", "ipc", "uts", "pid", "mnt", "cgroup"
 # ---- usage -----------------------------------------------------------------------------------------------------------
 
 
-def usage(pod: Group, sandbox: Handle, containers: Sequence[Handle]) -> SandboxUsage:
-    """Raises NotFound: the pod has no cgroup."""
+def usage(pod: Group, sandbox: Handle, containers: Sequence[Handle], layers_dir: str) -> SandboxUsage:
+    """layers_dir: of the sandbox's writable layers. Raises NotFound: the pod has no cgroup."""
     _must_exist(pod, sandbox)
     return SandboxUsage(
         at_ns=time.time_ns(),
         pod=usage_of(pod),
         containers={container.id: usage_of(pod.child(container.id)) for container in containers},
         overhead=_overhead(handles.sandbox_state(sandbox).pid),
+        layers={container.id: tree_bytes(f"{layers_dir}/{container.id}/upper") for container in containers},
     )
 
 
