@@ -45,6 +45,27 @@ def test_start_time_is_in_ticks_since_boot(child: int) -> None:
     assert -0.1 < age_s < 10
 
 
+def test_a_number_that_is_no_process_s_opens_none(gone: int) -> None:
+    stay, numbers = threading.Event(), list[int]()
+    begun = threading.Event()
+
+    def thread() -> None:
+        numbers.append(threading.get_native_id())
+        begun.set()
+        stay.wait()
+
+    runs = threading.Thread(target=thread)
+    runs.start()
+    begun.wait()
+    try:
+        for number in (*numbers, gone):
+            with pytest.raises(ProcessLookupError):
+                process.pidfd_of(number)
+    finally:
+        stay.set()
+        runs.join()
+
+
 def test_identity_opens_that_process_and_no_other(child: int) -> None:
     identity = process.identity(child)
     assert (identity.pid, len(identity.boot_id)) == (child, 36)

@@ -49,12 +49,26 @@ def identity(pid: int) -> PidIdentity:
     return PidIdentity(pid, starttime_ticks(pid), boot_id())
 
 
+_NO_PROCESS = (errno.EINVAL, errno.ENOENT)
+"""From pidfd_open(2): of a thread, and before Linux 6.15 of a process that was just reaped."""
+
+
+def pidfd_of(pid: int) -> int:
+    """A pidfd of the process with that number, which the caller owns. Raises ProcessLookupError: there is none."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as exc:
+        if exc.errno not in _NO_PROCESS:
+            raise
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"pid {pid}") from exc
+
+
 def open_pidfd(process: PidIdentity) -> int:
     """A pidfd of exactly that process, which the caller owns. Raises ProcessLookupError: it is gone."""
     gone = ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"pid {process.pid}")
     if process.boot_id != boot_id():
         raise gone
-    fd = os.pidfd_open(process.pid)
+    fd = pidfd_of(process.pid)
     try:
         if starttime_ticks(process.pid) != process.starttime_ticks:
             raise gone

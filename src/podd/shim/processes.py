@@ -76,7 +76,7 @@ def descendants(pid: int) -> list[int]:
         parent = queue.pop()
         for child in children(parent):
             with contextlib.suppress(ProcessLookupError):
-                pidfd = os.pidfd_open(child)
+                pidfd = process.pidfd_of(child)
                 if child in children(parent):  # else the number may mean somebody else by now
                     found.append(pidfd)
                     queue.append(child)

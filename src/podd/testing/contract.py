@@ -31,6 +31,7 @@ pytest.register_assert_rewrite(
 )
 
 from podd.driver.contract import ContainerConfig, Driver, Handle  # noqa: E402
+from podd.linux.process import pidfd_of  # noqa: E402
 from podd.testing.contract_changes import Changes  # noqa: E402
 from podd.testing.contract_containers import Containers  # noqa: E402
 from podd.testing.contract_mounts import Mounts  # noqa: E402
@@ -87,7 +88,7 @@ class DriverContract(Sandboxes, Containers, Mounts, Powers, Changes):
 async def until_gone(pid: int) -> None:
     """Return when no process of this number runs any more; it may not have been reaped."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = pidfd_of(pid)
     except ProcessLookupError:
         return
     try:
