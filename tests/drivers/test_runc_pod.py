@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from podd.driver.contract import Driver, Handle, Security
+from podd.driver.contract import Driver, Handle, Limits, Security
 from podd.driver.hookspecs import DriverPaths
-from podd.errors import PoddError
+from podd.errors import Invalid, PoddError
 from podd.linux.cgroup import Layout
 from podd.model.ids import ContainerId
 from podd.testing.contract import DriverContract
@@ -118,6 +118,33 @@ async def test_what_a_member_may_do_is_what_it_may_without_a_runtime(
         await lab.close()
     assert seen[0] == seen[1]
     assert ("Seccomp:\t0" if security.seccomp == "unconfined" else "Seccomp:\t2") in seen[1]
+
+
+@pytest.mark.parametrize("limits", [Limits(pids=1), Limits(memory_bytes=16 << 20)], ids=["pids", "memory"])
+async def test_a_tight_limit_is_the_members_and_not_the_runtimes(
+    make_runc: Callable[[str], MakeDriver], tmp_path: Path, runtime: str, limits: Limits
+) -> None:
+    lab = lab_of(make_runc(runtime), tmp_path / "shared")
+    await lab.enter()
+    made = await lab.sandbox(limits=limits)
+    created = await lab.created(made.handle, limits=limits)
+    (started,) = await lab.driver.start_containers([created.handle])
+    assert not started.error
+    assert (created.observed.limits.pids, created.observed.limits.memory_bytes) == (limits.pids, limits.memory_bytes)
+    pod = (await lab.driver.sandbox_status(made.handle)).observed
+    assert (pod.limits.pids, pod.limits.memory_bytes) == (limits.pids, limits.memory_bytes)
+    await lab.close()
+
+
+async def test_too_little_memory_for_the_runtime_is_told_of(
+    make_runc: Callable[[str], MakeDriver], tmp_path: Path
+) -> None:
+    lab = lab_of(make_runc("runc"), tmp_path / "shared")
+    await lab.enter()
+    box = (await lab.sandbox()).handle
+    with pytest.raises(Invalid, match="runc needs more memory to make it than its limit allows"):
+        await lab.created(box, limits=Limits(memory_bytes=1 << 20))
+    await lab.close()
 
 
 KILLED = """#!/bin/sh

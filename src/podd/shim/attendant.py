@@ -34,6 +34,7 @@ from podd.shim.loop import Later, Loop
 from podd.shim.peers import Answer, Peers
 from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, SandboxPlan, SandboxReport
 from podd.shim.processes import Child
+from podd.shim.runtime.command import Runtime
 from podd.shim.runtime.container import RuntimeContainer
 from podd.shim.runtime.execs import RuntimeExecs
 from podd.shim.runtime.guard import post
@@ -136,6 +137,7 @@ class Attendant:
         self._is_throttled = False
         self._guard: int | None = None
         self._containers: dict[str, Container] = {}
+        self._runtime = Runtime(self._pod, plan["runtime"]) if plan["runtime"] else None
         self._execs = (RuntimeExecs if plan["runtime"] else Execs)(self._pod, self._on_exec_exit)
         self._ending: Later[Exception | None] | None = None
         self._asked = -1
@@ -212,9 +214,11 @@ class Attendant:
         self._execs.restore(state["execs"])
         known = {c.process.pid for c in self._containers.values() if c.process} | self._execs.pids
         known |= {pid for pid in (state["report"]["init_pid"], self._guard) if pid is not None}
-        for child in self._keeping.children():
-            if child.pid not in known:
-                self._loop.spawn(self._end_stranger(child))
+        strangers = [child for child in self._keeping.children() if child.pid not in known]
+        for child in strangers:
+            self._loop.spawn(self._end_stranger(child))
+        if strangers:  # the pod may have been given room for the making of a container
+            self._home.resize(self._limits, is_throttled=self._is_throttled)
 
     async def _end_stranger(self, child: Child) -> None:
         """A child of an attendant that failed before it could save it."""
@@ -323,10 +327,9 @@ class Attendant:
         return outcome, []
 
     def _container(self, plan: ContainerPlan) -> Container:
-        runtime = self._plan["runtime"]
-        if runtime is None:
+        if self._runtime is None:
             return Container(self._pod, plan, self._on_exit)
-        return RuntimeContainer(self._pod, plan, self._on_exit, runtime)
+        return RuntimeContainer(self._pod, plan, self._on_exit, self._runtime)
 
     async def _start(self, args: dict[str, Any], _fds: Descriptors) -> Answer:
         containers = [self._known(name) for name in args["containers"]]

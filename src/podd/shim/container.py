@@ -126,7 +126,7 @@ class Container:
     async def _create(self, target: Container | None) -> tuple[ContainerReport, Passage]:
         self._group.create()
         self._group.die_together()
-        self._group.apply(unthrottled(self.plan["limits"]))
+        self._group.apply(self._limits_while_made())
         pipes = None if self.plan["tty"] else Pipes.make(has_stdin=self.plan["stdin"])
         given = Descriptors(pipes.ours if pipes else ())
         try:
@@ -143,6 +143,10 @@ class Container:
                 raise
         finally:
             given.close()
+
+    def _limits_while_made(self) -> LimitsPlan:
+        """Of those that it has before its first instruction: what need not be waived for its making."""
+        return unthrottled(self.plan["limits"])
 
     async def _begin(
         self, pipes: Pipes | None, target: Container | None, given: Descriptors

@@ -6,8 +6,8 @@ import json
 import os
 import re
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from podd.errors import Denied, Invalid, PoddError, Unavailable
@@ -44,6 +44,8 @@ class Runtime:
         self.plan = plan
         self._pod = pod
         self._root = f"{pod.plan['run_dir']}/runtime"
+        self._makes = 0
+        self._pids: int | None = None
 
     def state(self, container: str) -> str:
         """The directory in which it keeps what it knows of a container."""
@@ -56,6 +58,27 @@ class Runtime:
     async def be_ready(self) -> None:
         """Whatever the runtime leaves behind will be the keeper's."""
         await self._pod.keeping.adopt()
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """In the block, let the pod have as many processes as it takes to make a container.
+
+        A runtime in Go is a dozen threads until it becomes the program, and does not survive when it gets no more.
+        """
+        if self._makes == 0:
+            self._pids = self._pod.group.read_limits()["pids"]
+            self._limit_pids(None)
+        self._makes += 1
+        try:
+            yield
+        finally:
+            self._makes -= 1
+            if self._makes == 0:
+                self._limit_pids(self._pids)
+
+    def _limit_pids(self, pids: int | None) -> None:
+        if self._pids is not None:
+            self._pod.group.apply({**self._pod.group.read_limits(), "pids": pids})
 
     def spawn(self, log: str, words: Sequence[str], stdio: Sequence[int], directory: str = "/") -> int:
         """Start the runtime with these words, as a child of the keeper; its pid.

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from podd.errors import Conflict, PoddError
+from podd.errors import Conflict, Invalid, PoddError
 from podd.linux.cgroup import Layout
 from podd.shim import stage
 from podd.shim.container import KILL_SLICE_S, Container, Pipes, Places, Pod, kill_group
 from podd.shim.failure import doing
 from podd.shim.files import remove_tree
-from podd.shim.home import unthrottled
 from podd.shim.processes import Child, cgroup_of
 from podd.shim.rootfs import tidy
 from podd.shim.runtime.bundle import CONSOLE, LOG, PID, Bundle, laid_out
@@ -24,7 +23,7 @@ from podd.shim.wire import Descriptors
 
 if TYPE_CHECKING:
     from podd.shim.held import Passage
-    from podd.shim.plan import ContainerPlan, ExitRecord, RuntimePlan
+    from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan
 
 SIGKILL = 9
 
@@ -37,17 +36,34 @@ class RuntimeContainer(Container):
         pod: Pod,
         plan: ContainerPlan,
         on_exit: Callable[[Container, ExitRecord], None],
-        runtime: RuntimePlan,
+        runtime: Runtime,
     ) -> None:
         super().__init__(pod, plan, on_exit)
         self.bundle = Bundle(Places.of(pod, self.id).bundle)
-        self.runtime = Runtime(pod, runtime)
+        self.runtime = runtime
         self._subject = f"container {plan['name']}"
         self._creating: Child | None = None
 
     # ---- making ------------------------------------------------------------------------------------------------------
 
+    def _limits_while_made(self) -> LimitsPlan:
+        return {**super()._limits_while_made(), "pids": None}  # see Runtime.room
+
     async def _begin(
+        self, pipes: Pipes | None, target: Container | None, given: Descriptors
+    ) -> tuple[Passage, list[str]]:
+        try:
+            with self.runtime.room():
+                return await self._have_created(pipes, target, given)
+        except (PoddError, OSError) as exc:
+            if not (self._group.oom_kills() or "OOM-killed" in str(exc)):  # runc may have removed the group
+                raise
+            raise Invalid(
+                f"{self._subject}: {self.runtime.plan['name']} needs more memory to make it than its limit allows",
+                remedy="raise resources.limits.memory: 16Mi are enough",
+            ) from exc
+
+    async def _have_created(
         self, pipes: Pipes | None, target: Container | None, given: Descriptors
     ) -> tuple[Passage, list[str]]:
         notes = await self._create_by_runtime(pipes, target, given)
@@ -103,7 +119,7 @@ class RuntimeContainer(Container):
             await self._delete()
             remove_tree(self.runtime.state(self.id))
             self._group.create()
-            self._group.apply(unthrottled(self.plan["limits"]))
+            self._group.apply(self._limits_while_made())
 
     def _have_grouped(self, pid: int) -> None:
         """In every hierarchy that podd limits it in, whichever of them the runtime cares for."""
