@@ -150,6 +150,7 @@ def main() -> None:
     args = parser.parse_args()
     profile = cProfile.Profile()
     with tempfile.TemporaryDirectory(prefix="podd-bench-") as directory:
+        os.mkdir(f"{directory}/state")
         if args.profile:
             profile.enable()
         anyio.run(measure, args.rounds, args.members, args.runtime, directory)
