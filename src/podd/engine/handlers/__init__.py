@@ -5,8 +5,6 @@ What does not succeed is told in the kubelet's words, since people search for th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import anyio
@@ -43,10 +41,7 @@ async def _probe(place: Place, asked: Probe) -> str:
     """A warning, or ""."""
     limit_s = asked.timeout_seconds
     if asked.exec is not None:
-        with _within(limit_s, f'command "{" ".join(asked.exec.command)}" timed out'):
-            ended = await command.run(place, asked.exec.command)
-        if ended.code:
-            raise Failed(ended.output)
+        await _probe_exec(place, asked.exec, limit_s)
     elif asked.http_get is not None:
         return await _probe_http(place, asked.http_get, limit_s)
     elif asked.tcp_socket is not None:
@@ -56,22 +51,35 @@ async def _probe(place: Place, asked: Probe) -> str:
     return ""
 
 
+async def _probe_exec(place: Place, action: ExecAction, limit_s: float) -> None:
+    with anyio.move_on_after(limit_s) as limit:
+        ended = await command.run(place, action.command)
+    if limit.cancelled_caught:
+        raise Failed(f'command "{" ".join(action.command)}" timed out')
+    if ended.code:
+        raise Failed(ended.output)
+
+
 async def _probe_http(place: Place, action: HTTPGetAction, limit_s: float) -> str:
-    late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-    with _within(limit_s, f'Get "{http.url_of(place, action)}": {late}'):
-        response = await http.get(place, action)
-    if not 200 <= response.status < 400:
-        raise Failed(f"HTTP probe failed with statuscode: {response.status}")
-    if response.status >= 300:
-        return f"Probe terminated redirects, Response body: {response.body}"
+    with anyio.move_on_after(limit_s) as limit:
+        answer = await http.get(place, action)
+    if limit.cancelled_caught:
+        late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        raise Failed(f'Get "{http.url_of(place, action)}": {late}')
+    if not 200 <= answer.status < 400:
+        raise Failed(f"HTTP probe failed with statuscode: {answer.status}")
+    if answer.status >= 300:
+        return f"Probe terminated redirects, Response body: {answer.text}"
     return ""
 
 
 async def _tcp(place: Place, action: TCPSocketAction, limit_s: float | None) -> None:
     port = place.port(action.port)
-    with _within(limit_s, f"dial tcp {join(action.host or OWN[0], port)}: i/o timeout"):
+    with anyio.move_on_after(limit_s) as limit:
         connection = await dial(place, action.host, port)
         await connection.aclose()
+    if limit.cancelled_caught:
+        raise Failed(f"dial tcp {join(action.host or OWN[0], port)}: i/o timeout")
 
 
 async def hook(place: Place, asked: LifecycleHandler) -> None:
@@ -90,12 +98,3 @@ async def _hook_exec(place: Place, action: ExecAction) -> None:
     ended = await command.run(place, action.command)
     if ended.code:
         raise Failed(f"command '{' '.join(action.command)}' exited with {ended.code}: {ended.output}")
-
-
-@contextmanager
-def _within(limit_s: float | None, late: str) -> Iterator[None]:
-    """Raises Failed: it took longer."""
-    with anyio.move_on_after(limit_s) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise Failed(late)
