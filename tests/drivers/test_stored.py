@@ -18,7 +18,7 @@ from podd.supervision import plans
 from podd.testing.lab import Act, Lab
 from podd.testing.shim import read_log
 
-pytestmark = [pytest.mark.root, pytest.mark.anyio]
+pytestmark = [pytest.mark.root, pytest.mark.anyio, pytest.mark.timeout(180)]
 
 MakeDriver = Callable[[], Driver]
 LAYERS = 130

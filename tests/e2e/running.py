@@ -23,8 +23,11 @@ def running_on(dockerd: Dockerd, *keys: str) -> Iterator[Podd]:
 
 def running_on_runc() -> Iterator[Podd]:
     """One whose pods are made by runc. Its driver begins with its first pod, so that one has come and gone."""
-    config = f'default_driver = "runc"\n{CONFIG}\n[drivers.runc]\ncgroup_parent = "{{cgroup}}"\n'
-    yield from running(config, groups=("runc",), first=manifest("first", sleeper("a")))
+    yield from running(runc_config(), groups=("runc",), first=manifest("first", sleeper("a")))
+
+
+def runc_config() -> str:
+    return f'default_driver = "runc"\n{CONFIG}\n[drivers.runc]\ncgroup_parent = "{{cgroup}}"\n'
 
 
 def running_on_all(dockerd: Dockerd) -> Iterator[Podd]:

@@ -61,11 +61,15 @@ PROGRAMS = (
 )
 
 
+def needs_program(name: str) -> None:
+    if shutil.which(name) is None:
+        pytest.skip(f"needs {name}: run tools/test-needs")
+
+
 def needs_images() -> None:
     """Skip the test where what makes images is missing."""
-    for program in ("skopeo", "busybox"):
-        if shutil.which(program) is None:
-            pytest.skip(f"needs {program}: run tools/test-needs")
+    needs_program("skopeo")
+    needs_program("busybox")
 
 
 def busybox() -> Layer:
