@@ -65,6 +65,7 @@ class World:
     signals: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     probed: dict[str, ev.RunProbes] = field(default_factory=dict)  # by container id
     resized: int = 1
+    published: int = 1
     ended_well: set[str] = field(default_factory=set)  # names, in this sandbox
     has_run: set[str] = field(default_factory=set)  # names, in this sandbox
     image_signals: dict[str, int] = field(default_factory=dict)  # by name: what stops it, says its image
@@ -191,6 +192,9 @@ class World:
             case ev.Resize(generation=generation):
                 self.resized = self.resized if fail else generation
                 self.feed(ev.Resized(generation=generation, failure=failure))
+            case ev.Publish(generation=generation):
+                self.published = self.published if fail else generation
+                self.feed(ev.Published(generation=generation, failure=failure))
             case ev.Freeze():
                 self.frozen = not fail
                 self.feed(ev.Frozen(frozen=True, failure=failure))
@@ -206,7 +210,7 @@ class World:
             return self.feed(ev.SandboxDestroyed(id=id, failure=BOOM))  # type: ignore[arg-type]
         # Whatever is under way for the sandbox is cancelled first, as the engine does.
         about = (ev.CreateSandbox, ev.CreateContainer, ev.StartContainers, ev.SignalContainers, ev.DestroyContainer)
-        others = (ev.Freeze, ev.Thaw, ev.RecoverSandbox, ev.RunHook, ev.Resize)
+        others = (ev.Freeze, ev.Thaw, ev.RecoverSandbox, ev.RunHook, ev.Resize, ev.Publish)
         self.pending = [a for a in self.pending if not isinstance(a, (*about, *others))]
         self.sandboxes.discard(id)
         self._forget_sandbox()

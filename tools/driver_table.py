@@ -32,7 +32,8 @@ MEANINGS = {
     "pid_target": "`podd-cli debug --target`",
     "images": "`image: NAME`",
     "rootfs_directory": "`image: rootfs:/directory`",
-    "network": "pods have addresses that others can reach",
+    "network": "pods have addresses that others can reach; `hostPort`",
+    "publish": "`hostPort` changes while the pod runs; else applying another makes the pod anew",
     "outlives_podd": "pods run on while podd is away",
 }
 

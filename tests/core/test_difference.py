@@ -39,6 +39,8 @@ def of(old: Pod, new: Pod, **how: bool) -> list[tuple[str, object, object, str]]
 B = ', {name: b, image: "rootfs:/", command: [run]}'
 C = ', {name: c, image: "rootfs:/", command: [run]}'
 CPU = "spec.containers[0].resources.limits.cpu"
+PORT = "spec.containers[0].ports[0]"
+PROBED = "readinessProbe: {tcpSocket: {port: web}}"
 
 DIFFERENT: dict[str, tuple[Pod, Pod, list[tuple[str, object, object, str]], str]] = {
     "a label": (
@@ -63,6 +65,60 @@ DIFFERENT: dict[str, tuple[Pod, Pod, list[tuple[str, object, object, str]], str]
         pod(),
         pod(meta="annotations: {podd.io/start: ordered}"),
         [("metadata.annotations[podd.io/start]", None, "ordered", "recreate")],
+        "recreated",
+    ),
+    "a bandwidth": (
+        pod(),
+        pod(meta="annotations: {kubernetes.io/ingress-bandwidth: 1M}"),
+        [("metadata.annotations[kubernetes.io/ingress-bandwidth]", None, "1M", "recreate")],
+        "recreated",
+    ),
+    "a port of the host": (
+        pod(member="ports: [{containerPort: 80, hostPort: 80}]"),
+        pod(member="ports: [{containerPort: 80, hostPort: 81, hostIP: 10.0.0.1}]"),
+        [(f"{PORT}.hostPort", 80, 81, "publish"), (f"{PORT}.hostIP", None, "10.0.0.1", "publish")],
+        "published",
+    ),
+    "where it leads": (
+        pod(member="ports: [{containerPort: 80, hostPort: 80}]"),
+        pod(member="ports: [{containerPort: 81, hostPort: 80}]"),
+        [(f"{PORT}.containerPort", 80, 81, "publish")],
+        "published",
+    ),
+    "one more, and a limit": (
+        pod(member='resources: {limits: {cpu: "1"}}'),
+        pod(member='resources: {limits: {cpu: "2"}}, ports: [{containerPort: 80, hostPort: 80}]'),
+        [
+            (PORT, None, {"containerPort": 80, "hostPort": 80}, "publish"),
+            (CPU, "1", "2", "resize"),
+        ],
+        "resized",
+    ),
+    "a port that is only named": (
+        pod(),
+        pod(member="ports: [{containerPort: 80}]"),
+        [(PORT, None, {"containerPort": 80}, "metadata")],
+        "amended",
+    ),
+    "a port with the host's network": (
+        pod(spec="hostNetwork: true"),
+        pod(spec="hostNetwork: true", member="ports: [{containerPort: 80, hostPort: 80}]"),
+        [(PORT, None, {"containerPort": 80, "hostPort": 80}, "metadata")],
+        "amended",
+    ),
+    "a port that a probe knows by name": (
+        pod(member=f"ports: [{{containerPort: 80, hostPort: 80, name: web}}], {PROBED}"),
+        pod(member=f"ports: [{{containerPort: 81, hostPort: 81, name: web}}], {PROBED}"),
+        [(f"{PORT}.containerPort", 80, 81, "recreate"), (f"{PORT}.hostPort", 80, 81, "publish")],
+        "recreated",
+    ),
+    "DNS": (
+        pod(spec="dnsPolicy: Default"),
+        pod(spec="dnsPolicy: None, dnsConfig: {nameservers: [10.0.0.1]}"),
+        [
+            ("spec.dnsPolicy", None, "None", "recreate"),
+            ("spec.dnsConfig", None, {"nameservers": ["10.0.0.1"]}, "recreate"),
+        ],
         "recreated",
     ),
     "a limit": (
@@ -167,6 +223,8 @@ def test_each_difference_is_found_and_classed(
 
 
 SAME: dict[str, tuple[Pod, Pod]] = {
+    "names for the host's DNS": (pod(spec="dnsPolicy: Default"), pod(spec="dnsPolicy: ClusterFirst, dnsConfig: {}")),
+    "names that are not asked for": (pod(), pod(spec="setHostnameAsFQDN: false, subdomain: '', hostAliases: []")),
     "defaults of the pod": (
         pod(),
         pod(spec="restartPolicy: Always, terminationGracePeriodSeconds: 30, hostNetwork: false, os: {name: linux}"),
@@ -258,6 +316,13 @@ def only(old: Pod, new: Pod, **how: bool) -> Change:
 def test_a_class_of_service_is_for_life() -> None:
     change = only(pod(), pod(member='resources: {limits: {cpu: "1"}}'))
     assert (change.means, change.note) == ("recreate", "makes the pod Burstable, which is BestEffort")
+
+
+def test_a_driver_that_cannot_publish() -> None:
+    old, new = (pod(member=f"ports: [{{containerPort: 80, hostPort: {port}}}]") for port in (80, 81))
+    change = only(old, new, can_publish=False)
+    assert change.means == "recreate"
+    assert change.note == "the driver cannot lead other ports of the host to what runs"
 
 
 def test_a_driver_that_cannot_resize() -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from podd.core import needs
 from podd.driver.contract import Capabilities
 from podd.errors import Unsupported
-from podd.model.network_rules import EGRESS, INGRESS
+from podd.model.annotations import EGRESS, INGRESS
 from podd.model.pod import (
     ContainerPort,
     ExecAction,

@@ -10,6 +10,7 @@ from podd.core import look, status
 from podd.errors import Conflict
 from podd.model.pod import (
     Container,
+    ContainerPort,
     ContainerResizePolicy,
     ContainerRestartRule,
     ContainerRestartRuleOnExitCodes,
@@ -238,6 +239,60 @@ def test_limits_that_were_refused_are_in_force_after_a_restart() -> None:
     world.sleep(60)
     assert (world.running, world.state.resized) == (["a"], 2)
     assert "PodResizePending" not in conditions(world)
+
+
+def led_to(world: World, port: int) -> ev.AmendAsked:
+    spec = world.state.pod.spec
+    a = replace(spec.containers[0], ports=(ContainerPort(container_port=80, host_port=port),))
+    pod = replace(world.state.pod, spec=replace(spec, containers=(a, *spec.containers[1:])))
+    return ev.AmendAsked(pod=pod, of=world.state.pod)
+
+
+def test_other_ports_of_the_host_lead_to_what_runs_on() -> None:
+    world = World.of("a", "b")
+    world.settle()
+    pids = {n: i.pid for n, i in look.live(world.state).items()}
+    world.feed(led_to(world, 8080))
+    assert conditions(world)["PodPublishInProgress"] == "True"
+    with pytest.raises(Conflict):
+        world.feed(led_to(world, 8081))
+    world.settle()
+    assert (world.published, world.state.published, world.state.resized) == (2, 2, 2)
+    assert {n: i.pid for n, i in look.live(world.state).items()} == pids
+    assert "PodPublishInProgress" not in conditions(world)
+
+
+def test_ports_that_cannot_be_had_are_pending_until_they_are_asked_for_again() -> None:
+    world = World.of("a")
+    world.settle()
+    world.feed(led_to(world, 8080))
+    world.do(world.pending[0], fail=True)
+    assert (world.state.published, conditions(world)["PodPublishPending"]) == (1, "True")
+    assert world.told[-1].reason == "PublishError"
+    world.feed(ev.Woke())
+    assert not world.pending
+    world.feed(ev.AmendAsked(pod=world.state.pod, of=world.state.pod))
+    world.settle()
+    assert (world.state.published, world.state.generation) == (2, 2)
+
+
+def test_ports_under_way_are_asked_for_again_after_podd_was_restarted() -> None:
+    world = World.of("a")
+    world.settle()
+    world.feed(led_to(world, 8080))
+    world.restart_podd()
+    world.settle()
+    assert world.published == 2
+
+
+def test_what_an_earlier_sandbox_has_of_ports_is_of_no_account() -> None:
+    world = World.of("a")
+    world.settle()
+    world.feed(led_to(world, 8080))
+    world.feed(ev.RestartAsked(grace_s=0))
+    world.settle()
+    world.feed(ev.Published(generation=2, failure=BOOM))
+    assert (world.state.published, world.state.not_published) == (2, None)
 
 
 def test_a_resize_under_way_is_asked_for_again_after_podd_was_restarted() -> None:

@@ -20,7 +20,7 @@ from podd.errors import PoddError
 
 FAILED = {"refused": "refused", "kept": "kept as it is, because another could not take its place"}
 GOOD_PHASES = ("Running", "Succeeded")
-NOT_RESIZED = "Infeasible"
+AS_BEFORE = {"Infeasible": "limits as before", "NotPublished": "ports of the host as before"}
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -113,11 +113,11 @@ class Apply:
             print("\n".join([f"{name} {verb} (dry run)", *changes.lines(result)]), flush=True)
         elif not self._options.wait or not result["phase"]:
             print(f"{name} {verb}", flush=True)
-        elif result["phase"] in GOOD_PHASES and result.get("reason") != NOT_RESIZED:
+        elif result["phase"] in GOOD_PHASES and result.get("reason") not in AS_BEFORE:
             print(f"{name} {verb}: {result['phase']}", flush=True)
         else:
             print(f"{name} {verb}", flush=True)
-            self._fail(name, result, "limits as before" if result.get("reason") == NOT_RESIZED else result["phase"])
+            self._fail(name, result, AS_BEFORE.get(result["reason"]) or result["phase"])
 
     def _fail(self, name: str, result: Json, what: str) -> None:
         why = ": ".join(filter(None, (result.get("reason"), result.get("message"))))

@@ -37,6 +37,8 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
             return health.absorb(state, report, now_ns)
         case ev.Resized():
             return _absorb_resized(state, report)
+        case ev.Published():
+            return _absorb_published(state, report)
         case ev.PredecessorGone() if state.replaces is not None:
             return replace(state, replaces=None, started_at_ns=state.started_at_ns and now_ns), []
         case ev.Frozen() if isinstance(state.sandbox, sandbox.Ready):
@@ -65,8 +67,8 @@ def _absorb_sandbox(state: PodState, report: ev.Report, now_ns: int) -> Steps:
     if box is None or box.id != getattr(report, "id", None):
         return state, []
     match report:
-        case ev.SandboxMade(id=id, created=created) if isinstance(box, sandbox.Creating):
-            return replace(state, sandbox=sandbox.made(box, created)), [ev.WatchSandbox(id=id)]
+        case ev.SandboxMade(id=id, created=created, host_ips=host_ips) if isinstance(box, sandbox.Creating):
+            return replace(state, sandbox=sandbox.made(box, created, host_ips)), [ev.WatchSandbox(id=id)]
         case ev.SandboxRecovered(status=status) if isinstance(box, sandbox.Ready):
             if _ended_in_start(state):
                 half = sandbox.lost(box, "podd was restarted while the members were being let go")
@@ -107,6 +109,15 @@ def _absorb_resized(state: PodState, report: ev.Resized) -> Steps:
     if report.generation < state.generation:
         return state, []  # another change is under way
     return replace(state, not_resized=report.failure), warn("ResizeError", report.failure)
+
+
+def _absorb_published(state: PodState, report: ev.Published) -> Steps:
+    if report.generation != state.publishing:
+        return state, []  # of a sandbox before
+    if report.failure is not None:
+        return replace(state, not_published=report.failure, publishing=0), warn("PublishError", report.failure)
+    done = ev.Tell(reason="PublishCompleted", message="ports of the host lead to it as its manifest says")
+    return replace(state, published=report.generation, publishing=0), [done]
 
 
 def _ended_in_start(state: PodState) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 
 from msgspec.structs import replace
 
-from podd.core import container, ending, order, plan, resources, sandbox, verify
+from podd.core import container, ending, network, order, plan, resources, sandbox, verify
 from podd.core import events as ev
 from podd.core.change import Steps, afresh, anew, put_away, warn, with_instance
 from podd.core.ending import destroy
@@ -19,6 +19,7 @@ from podd.core.look import (
     is_due,
     is_finished,
     is_initialized,
+    is_too_early,
     of_kind,
     spec_of,
 )
@@ -106,8 +107,8 @@ def _finish(state: PodState, why: str, now_ns: int) -> Steps:
 
 
 def _begin(state: PodState, now_ns: int) -> Steps:
-    """No sandbox yet, or no longer."""
-    if now_ns < begin_due(state):
+    """No sandbox yet, or no longer. A port of the host leads to one pod: the one that takes its place gets it later."""
+    if now_ns < begin_due(state) or is_too_early(state):
         return state, []
     if state.volumes in ("absent", "stale") and not state.pod.spec.volumes:
         state = replace(state, volumes="ready", start_began_ns=now_ns)
@@ -128,6 +129,9 @@ def _begin(state: PodState, now_ns: int) -> Steps:
         lost_at_ns=None,
         resized=state.generation,
         not_resized=None,
+        published=0 if state.replaces is not None and network.port_mappings(state.pod) else state.generation,
+        publishing=0,
+        not_published=None,
     )
     return begun, [ev.CreateSandbox(id=box.id, attempt=attempt)]
 
@@ -135,6 +139,8 @@ def _begin(state: PodState, now_ns: int) -> Steps:
 def _advance(state: PodState, now_ns: int) -> Steps:
     """The sandbox is ready: init containers and sidecars in their order, then the members together, then each alone."""
     state, actions = ending.tell(state, now_ns)
+    state, more = _publish(state)
+    actions += more
     for name in at_work(state):
         state, more = _bring_forward(state, name, now_ns)
         actions += more
@@ -142,6 +148,13 @@ def _advance(state: PodState, now_ns: int) -> Steps:
         state, more = _start_together(state, now_ns)
         actions += more
     return state, actions
+
+
+def _publish(state: PodState) -> Steps:
+    waits = state.replaces is not None or state.not_published is not None or state.publishing == state.generation
+    if waits or state.published >= state.generation:
+        return state, []
+    return replace(state, publishing=state.generation), [ev.Publish(generation=state.generation)]
 
 
 def _bring_forward(state: PodState, name: str, now_ns: int) -> Steps:

@@ -14,23 +14,23 @@ from typing import Literal
 import msgspec
 from msgspec.structs import fields
 
-from podd.core import resources
+from podd.core import network, resources
 from podd.model import pod as k8s
-from podd.model.annotations import PREFIX
+from podd.model.annotations import says_how_it_is_run
 from podd.model.pod import Container, Pod, ResourceRequirements, Struct
 from podd.model.problem import Path, dotted
 from podd.model.quantity import parse
 from podd.model.value import Value
 
-Means = Literal["metadata", "contents", "resize", "recreate"]
-Verdict = Literal["unchanged", "amended", "resized", "recreated"]
+Means = Literal["metadata", "contents", "publish", "resize", "recreate"]
+Verdict = Literal["unchanged", "amended", "published", "resized", "recreated"]
 
 
 class Change(Value):
     """A field that differs. old, new: plain values as the manifest writes them; None where it is not there.
 
-    means: metadata is taken as it is, as are the contents of a ConfigMap or Secret; resize changes limits of what runs,
-    recreate needs another pod.
+    means: metadata is taken as it is, as are the contents of a ConfigMap or Secret; publish leads other ports of the
+    host to what runs, resize changes its limits; recreate needs another pod.
     note: what is particular about it.
     """
 
@@ -48,21 +48,29 @@ def verdict(changes: Iterable[Change]) -> Verdict:
         return "recreated"
     if "resize" in asked:
         return "resized"
+    if "publish" in asked:
+        return "published"
     return "amended" if asked else "unchanged"
 
 
-def differences(old: Pod, new: Pod, *, same_driver: bool = True, can_resize: bool = True) -> tuple[Change, ...]:
+def differences(
+    old: Pod, new: Pod, *, same_driver: bool = True, can_resize: bool = True, can_publish: bool = True
+) -> tuple[Change, ...]:
     """In the order of the fields of a Pod.
 
-    same_driver: the one that runs `old` is the one that `new` asks for. can_resize: it can change limits of what runs.
+    same_driver: the one that runs `old` is the one that `new` asks for. can_resize: it can change limits of what runs,
+    can_publish: the ports of the host that lead there.
     """
     after = resources.qos_class(new.spec)
     before = resources.qos_class(old.spec)
     fixed = "" if before == after else f"makes the pod {after}, which is {before}"
     if not can_resize:
         fixed = "the driver cannot change limits of what runs"
+    ports: Means = "publish" if can_publish else "recreate"
+    if network.port_mappings(old) == network.port_mappings(new):
+        ports = "metadata"
     return tuple(
-        _change(path, was, will, new, fixed)
+        _change(path, was, will, new, fixed, ports)
         for path, was, will in _compared(_asked(old), _asked(new), ())
         if path != _DRIVER or not same_driver
     )
@@ -77,15 +85,18 @@ def amended(there: Pod, asked: Pod) -> Pod:
     spec = msgspec.structs.replace(
         there.spec,
         resources=asked.spec.resources,
-        containers=_with_resources(there.spec.containers, asked.spec.containers),
-        init_containers=_with_resources(there.spec.init_containers, asked.spec.init_containers),
+        containers=_changed_in_place(there.spec.containers, asked.spec.containers),
+        init_containers=_changed_in_place(there.spec.init_containers, asked.spec.init_containers),
     )
     return msgspec.structs.replace(there, metadata=meta, spec=spec)
 
 
-def _with_resources(there: Sequence[Container], asked: Sequence[Container]) -> tuple[Container, ...]:
-    wanted = {member.name: member.resources for member in asked}
-    return tuple(msgspec.structs.replace(member, resources=wanted[member.name]) for member in there)
+def _changed_in_place(there: Sequence[Container], asked: Sequence[Container]) -> tuple[Container, ...]:
+    wanted = {member.name: member for member in asked}
+    return tuple(
+        msgspec.structs.replace(member, resources=wanted[member.name].resources, ports=wanted[member.name].ports)
+        for member in there
+    )
 
 
 def _asked(pod: Pod) -> Pod:
@@ -97,9 +108,9 @@ def _asked(pod: Pod) -> Pod:
 # ---- what a difference means -----------------------------------------------------------------------------------------
 
 
-def _change(path: Path, old: object, asked: object, new: Pod, fixed: str) -> Change:
-    """fixed: why no limit can change while the pod runs; "": it can."""
-    means, note = _meaning(path, new, fixed)
+def _change(path: Path, old: object, asked: object, new: Pod, fixed: str, ports: Means) -> Change:
+    """fixed: why no limit can change while the pod runs; "": it can. ports: what any change of a port means."""
+    means, note = _meaning(path, new, fixed, ports)
     if means == "resize" and not note:
         note = _less_memory(path, old, asked)
     return Change(path=dotted(path), old=_plain(old), new=_plain(asked), means=means, note=note)
@@ -109,13 +120,12 @@ def _plain(value: object) -> object:
     return None if value == () else msgspec.to_builtins(value)
 
 
-def _meaning(path: Path, new: Pod, fixed: str) -> tuple[Means, str]:
+def _meaning(path: Path, new: Pod, fixed: str, ports: Means) -> tuple[Means, str]:
     match path:
         case ("metadata", "labels", *_):
             return "metadata", ""
         case ("metadata", "annotations", str() as key):
-            says_how_it_is_run = key.startswith(PREFIX)
-            return ("recreate", "") if says_how_it_is_run else ("metadata", "")
+            return ("recreate", "") if says_how_it_is_run(key) else ("metadata", "")
         case ("spec", "resources", _, "cpu" | "memory"):
             return ("recreate", fixed) if fixed else ("resize", "")
         case (
@@ -130,7 +140,29 @@ def _meaning(path: Path, new: Pod, fixed: str) -> tuple[Means, str]:
             if kind == "initContainers" and member.restart_policy != "Always":
                 return "recreate", "an init container has run with what it had"
             return ("recreate", fixed) if fixed else ("resize", _restarts(member, name))
+        case ("spec", "containers" | "initContainers" as kind, int() as number, "ports", *rest):
+            member = (new.spec.containers if kind == "containers" else new.spec.init_containers)[number]
+            if rest[1:] not in (["hostPort"], ["hostIP"], ["protocol"]) and _uses_names_of_ports(member):
+                return "recreate", "a probe or hook uses the name of a port"
+            return ports, _PORTS.get(ports, "")
     return "recreate", ""
+
+
+_PORTS: dict[Means, str] = {
+    "publish": "in place: the pod runs on",
+    "recreate": "the driver cannot lead other ports of the host to what runs",
+}
+
+
+def _uses_names_of_ports(member: Container) -> bool:
+    """Whoever probes it has looked up their numbers when it started."""
+    lifecycle = member.lifecycle or k8s.Lifecycle()
+    probes = (member.liveness_probe, member.readiness_probe, member.startup_probe)
+    for handler in (*probes, lifecycle.post_start, lifecycle.pre_stop):
+        reached = handler and (handler.http_get or handler.tcp_socket)
+        if reached and isinstance(reached.port, str):
+            return True
+    return False
 
 
 def _restarts(member: Container, resource: str) -> str:

@@ -104,6 +104,7 @@ class VolumesRemoved(Report):
 class SandboxMade(Report):
     id: SandboxId
     created: SandboxCreated
+    host_ips: Sequence[str] = ()
 
 
 class SandboxFailed(Report):
@@ -192,6 +193,13 @@ class HookDone(Report):
 
 class Resized(Report):
     """The answer to Resize. failure: the kernel or the driver refused; limits are as they were."""
+
+    generation: int
+    failure: Failure | None = None
+
+
+class Published(Report):
+    """The answer to Publish. failure: the network or the driver refused; ports are led as they were."""
 
     generation: int
     failure: Failure | None = None
@@ -290,6 +298,12 @@ class RunHook(Inside):
 
 class Resize(Inside):
     """Make the limits of the pod and of its live members those that its manifest says now."""
+
+    generation: int
+
+
+class Publish(Inside):
+    """Lead those ports of the host to the pod, and no others, that its manifest says now."""
 
     generation: int
 

@@ -132,7 +132,7 @@ def at_work(state: PodState) -> list[str]:
 def is_prepared(state: PodState) -> bool:
     """It waits for nothing but the end of the pod whose place it takes."""
     if state.replaces is None or not isinstance(state.sandbox, sandbox.Ready):
-        return False
+        return is_too_early(state)
     first = of_kind(state, "init", "sidecar")[:1] or of_kind(state, "regular")
     return all(isinstance(state.members[name].instance, container.Created) for name in first)
 
@@ -158,6 +158,11 @@ def deadline_ns(state: PodState) -> int | None:
     if seconds is None or state.started_at_ns is None or state.replaces is not None:
         return None
     return state.started_at_ns + seconds * SECOND
+
+
+def is_too_early(state: PodState) -> bool:
+    """Nothing of it is made before the pod whose place it takes is gone."""
+    return state.is_late and state.replaces is not None
 
 
 def begin_due(state: PodState) -> int:
@@ -198,7 +203,7 @@ def _running_times(state: PodState) -> Iterator[int]:
         yield deadline
     if state.freezer != "thawed":
         return
-    if state.sandbox is None and state.volumes not in ("preparing", "removing"):
+    if state.sandbox is None and state.volumes not in ("preparing", "removing") and not is_too_early(state):
         yield begin_due(state)
     if isinstance(state.sandbox, sandbox.Ready):
         yield from (due_ns(state.members[name]) for name in at_work(state) if comes_back(state, name))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from podd.driver.contract import Capabilities
 from podd.errors import Unsupported
-from podd.model.network_rules import EGRESS, INGRESS
+from podd.model.annotations import EGRESS, INGRESS
 from podd.model.pod import ROOTFS, Container, Lifecycle, LifecycleHandler, Pod, Probe
 from podd.model.totals import is_sidecar
 

@@ -19,8 +19,8 @@ from podd.core.sources import NOTHING, Sources
 from podd.driver.contract import ContainerConfig, Mount, NamespaceScopes, Propagation, SandboxConfig, Security
 from podd.errors import Invalid
 from podd.model import hostnames
+from podd.model.annotations import EGRESS, INGRESS
 from podd.model.ids import ContainerId, PodUid, SandboxId
-from podd.model.network_rules import EGRESS, INGRESS
 from podd.model.pod import Container, Pod, SeccompProfile, Volume, VolumeMount
 from podd.model.quantity import whole
 from podd.model.value import Value

@@ -8,6 +8,8 @@ are stored before the effect, so after a crash they mean "maybe".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from podd.driver.contract import Handle, Observed, SandboxCreated
 from podd.errors import Conflict
 from podd.model.ids import SandboxId
@@ -28,6 +30,7 @@ class Ready(State):
     observed: Observed
     cgroup: str = ""
     ips: tuple[str, ...] = ()
+    host_ips: tuple[str, ...] = ()  # when it was made
 
 
 class NotReady(State):
@@ -44,7 +47,7 @@ class Removing(State):
 Sandbox = Creating | Ready | NotReady | Removing
 
 
-def made(state: Sandbox, created: SandboxCreated) -> Sandbox:
+def made(state: Sandbox, created: SandboxCreated, host_ips: Sequence[str]) -> Sandbox:
     if isinstance(state, Creating):
         return Ready(
             id=state.id,
@@ -53,6 +56,7 @@ def made(state: Sandbox, created: SandboxCreated) -> Sandbox:
             observed=created.observed,
             cgroup=created.cgroup,
             ips=tuple(created.ips),
+            host_ips=tuple(host_ips),
         )
     return state
 

@@ -115,9 +115,13 @@ class PodState(Value):
     source: str = ""  # the file of the folder of static pods that it comes from; "" for none
     replaces: PodUid | None = None
     """It takes the place of that pod: it is prepared, and held until nothing is left of the other."""
+    is_late: bool = False  # it cannot be prepared beside that one, and nothing of it is made before that one is gone
     generation: int = 1  # of the manifest: one more with each change of its spec
     resized: int = 1  # the generation whose limits the kernel has
     not_resized: Failure | None = None  # why it has not those of the newest
+    published: int = 1  # the generation whose ports of the host lead to it
+    publishing: int = 0  # the one whose ports its driver has been told to lead to it
+    not_published: Failure | None = None  # why those of the newest do not
     failed_start: FailedStart | None = None
     freezer: Literal["thawed", "freezing", "frozen", "thawing"] = "thawed"
     started_at_ns: int | None = None  # when podd first set out to start it
@@ -128,7 +132,16 @@ class PodState(Value):
     version: int = RECORD_VERSION
 
 
-def new(uid: PodUid, pod: Pod, driver: str, now_ns: int, replaces: PodUid | None = None, source: str = "") -> PodState:
+def new(
+    uid: PodUid,
+    pod: Pod,
+    driver: str,
+    now_ns: int,
+    replaces: PodUid | None = None,
+    source: str = "",
+    *,
+    is_late: bool = False,
+) -> PodState:
     """A pod that was just accepted and is to run; replaces: once that one is gone."""
     return PodState(
         uid=uid,
@@ -137,6 +150,7 @@ def new(uid: PodUid, pod: Pod, driver: str, now_ns: int, replaces: PodUid | None
         created_at_ns=now_ns,
         source=source,
         replaces=replaces,
+        is_late=is_late,
         members={
             **{c.name: Member(kind=_init_kind(c)) for c in pod.spec.init_containers},
             **{c.name: Member() for c in pod.spec.containers},

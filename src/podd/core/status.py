@@ -93,9 +93,10 @@ def status(state: PodState, stamp: Stamp) -> k8s.PodStatus:
     """stamp: nanoseconds since the epoch to RFC 3339."""
     why, message = reason(state)
     shown = {name: _container(state, name, member, stamp) for name, member in state.members.items()}
+    host_ips, pod_ips = _addresses(state)
     return k8s.PodStatus(
         phase=phase(state),
-        conditions=(*(_condition(state, name, stamp) for name in state.conditions), *_resizing(state, stamp)),
+        conditions=(*(_condition(state, name, stamp) for name in state.conditions), *_changing(state, stamp)),
         init_container_statuses=tuple(shown[name] for name in of_kind(state, "init", "sidecar")),
         container_statuses=tuple(shown[name] for name in of_kind(state, "regular")),
         ephemeral_container_statuses=tuple(shown[name] for name in state.ephemeral),
@@ -103,10 +104,21 @@ def status(state: PodState, stamp: Stamp) -> k8s.PodStatus:
         reason=why,
         message=message,
         qos_class=resources.qos_class(state.pod.spec),
-        pod_ip=state.sandbox.ips[0] if isinstance(state.sandbox, sandbox.Ready) and state.sandbox.ips else "",
+        host_ip=host_ips[0] if host_ips else "",
+        host_ips=tuple(k8s.IP(ip=ip) for ip in host_ips),
+        pod_ip=pod_ips[0] if pod_ips else "",
+        pod_ips=tuple(k8s.IP(ip=ip) for ip in pod_ips),
         observed_generation=state.generation,
         podd=_podd(state),
     )
+
+
+def _addresses(state: PodState) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of the host, and of the pod."""
+    box = state.sandbox
+    if not isinstance(box, sandbox.Ready):
+        return (), ()
+    return box.host_ips, box.host_ips if state.pod.spec.host_network else box.ips
 
 
 def _condition(state: PodState, name: str, stamp: Stamp) -> k8s.PodCondition:
@@ -133,19 +145,19 @@ def _why_not(state: PodState, name: str) -> tuple[str, str]:
     return "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]" if unready else ""
 
 
-def _resizing(state: PodState, stamp: Stamp) -> Iterator[k8s.PodCondition]:
-    """While the limits of what runs are not those of the manifest."""
-    if state.resized >= state.generation:
-        return
+def _changing(state: PodState, stamp: Stamp) -> Iterator[k8s.PodCondition]:
+    """While what runs is not yet as its manifest says: its limits, and the ports of the host that lead to it."""
     since = stamp(max((c.since_ns for c in state.conditions.values()), default=0))
-    failure = state.not_resized
-    yield k8s.PodCondition(
-        type="PodResizePending" if failure else "PodResizeInProgress",
-        status="True",
-        last_transition_time=since,
-        reason="Infeasible" if failure else "",
-        message=failure.message if failure else "",
-    )
+    both = {"Resize": (state.resized, state.not_resized), "Publish": (state.published, state.not_published)}
+    for what, (generation, failure) in both.items():
+        if generation < state.generation:
+            yield k8s.PodCondition(
+                type=f"Pod{what}Pending" if failure else f"Pod{what}InProgress",
+                status="True",
+                last_transition_time=since,
+                reason="Infeasible" if failure else "",
+                message=failure.message if failure else "",
+            )
 
 
 def reason(state: PodState) -> tuple[str, str]:

@@ -279,7 +279,8 @@ class Capabilities(Value):
     pid_target: bool = False  # one container can join the process namespace of another
     images: bool = False  # can run image references, not rootfs: only
     rootfs_directory: bool = False
-    network: bool = False  # gives pods addresses
+    network: bool = False  # gives pods addresses, and leads ports of the host to them
+    publish: bool = False  # other ports of the host can be led to a sandbox that is there
     outlives_podd: bool = True
 
 

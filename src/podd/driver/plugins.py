@@ -25,6 +25,7 @@ from podd.driver.contract import (
     CanAttach,
     CanConnect,
     CanExec,
+    CanNetwork,
     CanPause,
     CanResize,
     CanStats,
@@ -169,6 +170,7 @@ def missing_powers(driver: Driver) -> list[str]:
         "stats": CanStats,
         "connect": CanConnect,
         "resize": CanResize,
+        "network": CanNetwork,
     }
     return [
         name for name, power in powers.items() if getattr(driver.capabilities, name) and not isinstance(driver, power)

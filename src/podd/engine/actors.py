@@ -59,6 +59,7 @@ class Actors:
             prepare_volumes=volumes.prepare,
             remove_volumes=volumes.remove,
             sources=volumes.sources,
+            addresses=volumes.addresses,
             changed=self._changed,
             told=memory.tell,
             failpoint=failpoint,

@@ -17,13 +17,15 @@ from podd.model.pod import Pod
 
 
 def converged(state: st.PodState) -> bool:
-    """It has settled, with the limits that its manifest says now, or without where the kernel refuses them.
+    """It has settled, with the limits and ports that its manifest says now, or without where they cannot be had.
 
     One that is to take another's place has done so by then, or is gone.
     """
     if state.replaces is not None:
         return False
-    return settled(state) and (state.resized >= state.generation or state.not_resized is not None)
+    resized = state.resized >= state.generation or state.not_resized is not None
+    published = state.published >= state.generation or state.not_published is not None or state.sandbox is None
+    return settled(state) and resized and published
 
 
 def settled(state: st.PodState) -> bool:

@@ -27,6 +27,8 @@ DEADLINES_S = {
     "pause": 15,
     "resume": 15,
     "resize": 30,
+    "publish": 60,
+    "network_status": 10,
     "sandbox_status": 15,
     "container_status": 15,
     "volumes": 120,

@@ -7,7 +7,7 @@ them, and all new pods in one transaction.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as but
 from typing import Protocol
@@ -16,10 +16,10 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
-from podd.core import difference
+from podd.core import difference, needs, network
 from podd.core import state as st
 from podd.core.difference import Change
-from podd.driver.contract import Driver
+from podd.driver.contract import Driver, NetworkStatus
 from podd.engine import applying, live
 from podd.engine.actor import Actor, record
 from podd.engine.aside import Aside
@@ -104,8 +104,9 @@ class Convergence:
     ) -> Sequence[ApplyResult]:
         """As podd.control.engine.Engine.apply. origin: the file of static pods that it is, which its pods then keep."""
         checked = await self.checked(manifest, source, namespace or DEFAULT_NAMESPACE, strict=strict)
+        unready = await self._unready(checked.pods)
         objects = self._objects.judge(checked)
-        judged = [self._judge(pod, checked, origin) for pod in checked.pods]
+        judged = [_refuse_unready(self._judge(pod, checked, origin), unready, checked) for pod in checked.pods]
         if dry_run:
             return [*map(applying.of_object, objects), *map(_result, judged)]
         if any(one.refused for one in objects) or any(one.refused for one in judged):
@@ -135,6 +136,16 @@ class Convergence:
         if len(text) < LARGE_MANIFEST:
             return self._check(text, source, namespace, strict=strict)
         return await anyio.to_thread.run_sync(lambda: self._check(text, source, namespace, strict=strict))
+
+    async def _unready(self, pods: Sequence[Pod]) -> Mapping[str, NetworkStatus]:
+        """By driver, of those that would lead ports of the host to one of these: those that can lead none now."""
+        found: dict[str, NetworkStatus] = {}
+        for name in {self._drivers.name_for(pod) for pod in pods if network.port_mappings(pod)}:
+            driver = self._drivers.choice.drivers.get(name)
+            answer = await self._drivers.network_of(driver) if driver else None
+            if driver and answer and not answer.ready:
+                found[driver.name] = answer
+        return found
 
     # ---- judging
 
@@ -177,6 +188,8 @@ class Convergence:
                 f"pod {meta.namespace}/{meta.name}: is being {what}", remedy="apply it again when that is done"
             )
         action = difference.verdict(changes)
+        if action == "unchanged" and target.state.not_published is not None:
+            action = "published"  # it is another try
         new = self._replacement(there, pod) if action == "recreated" else None
         return Judged(pod, action, there=there, target=target, new=new, changes=changes)
 
@@ -189,6 +202,7 @@ class Convergence:
             pod,
             same_driver=named_alike or self._drivers.name_for(pod) == there.state.driver,
             can_resize=there.driver.capabilities.resize or there.state.sandbox is None,
+            can_publish=there.driver.capabilities.publish or there.state.sandbox is None,
         )
 
     def _replacement(self, there: Actor, pod: Pod) -> st.PodState:
@@ -200,8 +214,11 @@ class Convergence:
         now_ns = self._clock.now_ns()
         uid = PodUid(str(uuid.uuid4()))
         meta = replace(pod.metadata, uid=uid, creation_timestamp=rfc3339(now_ns))
-        driver = self._drivers.for_new(pod).name
-        return st.new(uid, replace(pod, metadata=meta), driver, now_ns, replaces=replaces, source=source)
+        driver = self._drivers.for_new(pod)
+        # A port of the host leads to one pod. Where it cannot be led to the next when that is there, it is made later.
+        is_late = replaces is not None and not driver.capabilities.publish and bool(network.port_mappings(pod))
+        pod = replace(pod, metadata=meta)
+        return st.new(uid, pod, driver.name, now_ns, replaces=replaces, source=source, is_late=is_late)
 
     # ---- doing
 
@@ -209,7 +226,7 @@ class Convergence:
         return judged if judged.new is None else but(judged, target=self._accept(judged.new))
 
     async def _amended(self, judged: Judged) -> Judged:
-        if judged.target is None or judged.action not in ("amended", "resized"):
+        if judged.target is None or judged.action not in ("amended", "published", "resized"):
             return judged
         try:
             await judged.target.amend(lambda there: difference.amended(there, judged.pod))
@@ -250,6 +267,21 @@ def _refuse_stranger(there: st.PodState, judged: Judged, origin: str) -> None:
     )
 
 
+def _refuse_unready(judged: Judged, unready: Mapping[str, NetworkStatus], manifest: Manifest) -> Judged:
+    """Of a pod with ports of the host that is to be made, or given others, where there is no network to lead them.
+
+    One that goes on as it is needs none.
+    """
+    given_others = judged.target.state if judged.target and judged.action == "published" else None
+    state = judged.new or given_others
+    fields = [need.field for need in needs.needs(judged.pod) if need.capability == "network"]
+    if state is None or state.driver not in unready or not fields:
+        return judged
+    status, field = unready[state.driver], fields[0]
+    refused = Unavailable(f"{field}: the network is not ready: {status.reason}", remedy=status.remedy, field=field)
+    return Judged(judged.pod, "refused", refused=_placed(refused, judged.pod, manifest), warnings=judged.warnings)
+
+
 def _not_alone(judged: Judged) -> Judged:
     """Of a manifest of which another object is refused."""
     if judged.refused or judged.action == "unchanged":
@@ -270,4 +302,6 @@ def _told(judged: Judged) -> ApplyResult:
         return applying.kept(judged.there.state, state.failed_start)
     if state.resized < state.generation and state.not_resized is not None:
         return applying.result(state, judged.action, ("Infeasible", state.not_resized.message))
+    if state.published < state.generation and state.not_published is not None:
+        return applying.result(state, judged.action, ("NotPublished", state.not_published.message))
     return applying.result(state, judged.action)

@@ -8,10 +8,10 @@ from functools import partial
 import anyio
 from msgspec.structs import replace
 
-from podd.core import container, look, plan, resources, sandbox
+from podd.core import container, look, network, plan, resources, sandbox
 from podd.core import events as ev
 from podd.core.state import PodState
-from podd.driver.contract import CanPause, ContainerCreated, Driver, Exit, Handle
+from podd.driver.contract import CanNetwork, CanPause, ContainerCreated, Driver, Exit, Handle, PortMapping
 from podd.engine import hooks, messages, resizing
 from podd.engine.calls import Calls
 from podd.engine.handlers import Place
@@ -69,9 +69,15 @@ class Doing:
                 return self._prober(action).run
             case ev.RunHook(id=id):
                 return partial(hooks.run, action, self._place(id, action.name), self._pod.state.pod.metadata)
+            case _:
+                return self._changing(action, box, self._pod.state)
+
+    def _changing(self, action: ev.Inside, box: Handle, state: PodState) -> Callable[[], Awaitable[ev.Report | None]]:
+        match action:
             case ev.Resize():
-                state = self._pod.state
                 return lambda: self._resize(action, box, state)
+            case ev.Publish():
+                return lambda: self._publish(action, box, network.port_mappings(state.pod))
             case ev.Freeze() | ev.Thaw():
                 return lambda: self._freeze(box, frozen=isinstance(action, ev.Freeze))
             case _:
@@ -92,11 +98,26 @@ class Doing:
         return ev.VolumesRemoved(failure=failure)
 
     async def _create_sandbox(self, action: ev.CreateSandbox) -> ev.Report:
-        config = plan.sandbox_config(self._pod.state.pod, action.id, action.attempt, self._around.host)
+        state = self._pod.state
+        config = plan.sandbox_config(state.pod, action.id, action.attempt, self._around.host)
+        if state.published < state.generation:  # they still lead to another pod, and are led to this one later
+            config = replace(config, ports=())
         created, failure = await self._calls("create_sandbox", lambda: self._driver.create_sandbox(config))
         if created is None:
             return ev.SandboxFailed(id=action.id, failure=failure or _no_answer("create_sandbox"))
-        return ev.SandboxMade(id=action.id, created=created)
+        if not created.ips and config.namespaces.net == "pod":
+            await self._tell_alone()
+        return ev.SandboxMade(id=action.id, created=created, host_ips=self._around.addresses())
+
+    async def _tell_alone(self) -> None:
+        """A driver that gives addresses has given none: say why, once for each sandbox."""
+        driver = self._driver
+        if not driver.capabilities.network or not isinstance(driver, CanNetwork):
+            return
+        status, _ = await self._calls("network_status", driver.network_status)
+        why = "" if status is None or status.ready else "; ".join(filter(None, (status.reason, status.remedy)))
+        message = f"the pod has no address but its own loopback{': ' if why else ''}{why}"
+        self._pod.tell(ev.Tell(type="Warning", reason="NetworkNotReady", message=message))
 
     async def _recover(self, action: ev.RecoverSandbox, box: Handle, made: list[Handle]) -> ev.Report:
         """A backend that is away is waited for: the pod may well be running behind it."""
@@ -207,6 +228,14 @@ class Doing:
         limits = resources.pod_limits(state.pod.spec)
         failure = await resizing.resize(self._driver, self._calls, box, limits, members)
         return ev.Resized(generation=action.generation, failure=failure)
+
+    async def _publish(self, action: ev.Publish, box: Handle, ports: Sequence[PortMapping]) -> ev.Report:
+        driver = self._driver
+        if not isinstance(driver, CanNetwork):
+            cannot = f"driver {driver.name}: cannot lead ports of the host to a pod"
+            return ev.Published(generation=action.generation, failure=ev.Failure(kind=Kind.UNSUPPORTED, message=cannot))
+        _, failure = await self._calls("publish", lambda: driver.publish(box, ports))
+        return ev.Published(generation=action.generation, failure=failure)
 
     def _prober(self, action: ev.RunProbes) -> Prober:
         running = self._pod.state.members[action.name].instance

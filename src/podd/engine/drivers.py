@@ -8,7 +8,7 @@ import anyio
 
 from podd.core import needs
 from podd.core.state import PodState
-from podd.driver.contract import Driver, Health
+from podd.driver.contract import CanNetwork, Driver, Health, NetworkStatus
 from podd.engine import recovery
 from podd.engine.view import DriverReport
 from podd.errors import Internal, Invalid, PoddError
@@ -82,12 +82,24 @@ class Drivers:
 
     # ---- how they are
 
+    async def network_of(self, driver: Driver) -> NetworkStatus | None:
+        """Whether new pods of it get addresses now. None: it gives none. A stranger's code: there is an answer."""
+        if not driver.capabilities.network or not isinstance(driver, CanNetwork):
+            return None
+        try:
+            found = await recovery.answer(driver.network_status(), PROBE_S)
+            if not isinstance(found, NetworkStatus):
+                raise Internal(f"answered {type(found).__name__}, not NetworkStatus")
+        except PoddError as exc:
+            return NetworkStatus(ready=False, reason=f"network_status: {exc.message}", remedy=exc.remedy)
+        return found
+
     async def reports(self) -> Sequence[DriverReport]:
         """Of all that were found, broken ones included. Probes them, all at once."""
         found: dict[str, DriverReport] = {}
 
         async def look(name: str, driver: Driver) -> None:
-            found[name] = self._report(name, await _health(driver), driver)
+            found[name] = self._report(name, await _health(driver), driver, await self.network_of(driver))
 
         async with anyio.create_task_group() as tasks:
             for name, driver in self.choice.drivers.items():
@@ -98,13 +110,16 @@ class Drivers:
     def _broken(self) -> dict[str, str]:
         return {**self._left_out(), **self.choice.broken}
 
-    def _report(self, name: str, health: Health, driver: Driver | None) -> DriverReport:
+    def _report(
+        self, name: str, health: Health, driver: Driver | None, network: NetworkStatus | None = None
+    ) -> DriverReport:
         return DriverReport(
             name=name,
             driver=self.choice.classes.get(name, name),
             is_default=name == self.choice.default,
             health=health,
             capabilities=driver.capabilities if driver else None,
+            network=network,
         )
 
 

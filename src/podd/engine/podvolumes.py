@@ -36,7 +36,7 @@ class PodVolumes:
         """addresses: the host's own, the one that it is known by first."""
         self._host = host
         self._objects = objects
-        self._addresses = addresses
+        self.addresses = addresses
         self._told = told
         self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)  # by the pod's uid
 
@@ -47,7 +47,7 @@ class PodVolumes:
             config_maps=self._objects.config_maps(namespace),
             secrets=self._objects.secrets(namespace),
             node_name=self._host.node_name,
-            host_ips=tuple(self._addresses()) if _tells_addresses(state.pod) else (),
+            host_ips=tuple(self.addresses()) if _tells_addresses(state.pod) else (),
             pod_ips=box.ips if isinstance(box, sandbox.Ready) else (),
             cpus=self._host.cpus,
             memory_bytes=self._host.memory_bytes,

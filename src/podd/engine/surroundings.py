@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from podd.core import events as ev
@@ -31,17 +31,21 @@ class Surroundings:
         prepare_volumes: Callable[[PodState], Awaitable[None]],
         remove_volumes: Callable[[PodState], Awaitable[None]],
         sources: Callable[[PodState], Sources],
+        addresses: Callable[[], Sequence[str]],
         changed: Changed,
         told: Callable[[PodState, ev.Tell], None],
         failpoint: Callable[[str], None] = lambda _point: None,
     ) -> None:
-        """failpoint: called with "driver.VERB.before" and ".after" around each effect, for tests of crashes."""
+        """addresses: the host's, the main one first.
+
+        failpoint: called with "driver.VERB.before" and ".after" around each effect, for tests of crashes."""
         self.store = store
         self.clock = clock
         self.host = host
         self.prepare_volumes = prepare_volumes
         self.remove_volumes = remove_volumes
         self.sources = sources
+        self.addresses = addresses
         self.changed = changed
         self.told = told
         self.failpoint = failpoint

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from podd.core.difference import Means
-from podd.driver.contract import Capabilities, CgroupNode, Health, NamespaceRow, SandboxUsage
+from podd.driver.contract import (
+    Capabilities,
+    CgroupNode,
+    Health,
+    NamespaceRow,
+    NetworkStatus,
+    SandboxUsage,
+)
 from podd.model.pod import Pod
 from podd.model.status import Phase, PodStatus
 from podd.model.value import Value
@@ -43,7 +50,9 @@ class ApplyProgress(Value):
     message: str = ""
 
 
-Action = Literal["created", "configured", "unchanged", "amended", "resized", "recreated", "kept", "refused"]
+Action = Literal[
+    "created", "configured", "unchanged", "amended", "published", "resized", "recreated", "kept", "refused"
+]
 
 
 class FieldChange(Value):
@@ -125,7 +134,7 @@ class PodCgroups(Value):
 class DriverReport(Value):
     """A driver or runtime class; capabilities None: it cannot be had, and health says why.
 
-    driver: the one that a runtime class is of; a driver's own name.
+    driver: the one that a runtime class is of; a driver's own name. network None: it gives pods no addresses.
     """
 
     name: str
@@ -133,6 +142,7 @@ class DriverReport(Value):
     is_default: bool
     health: Health
     capabilities: Capabilities | None
+    network: NetworkStatus | None = None
 
 
 class Info(Value):

@@ -32,6 +32,9 @@ KEYSTONE = "podd.io/keystone"
 START = "podd.io/start"
 KNOWN = (DEPENDS_ON, KEYSTONE, START)
 
+INGRESS, EGRESS = "kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"
+"""Not podd's own, and yet more than words: how many bits a second come to a pod, and leave it."""
+
 _FORM = "member=other:condition, as in web=db:ready,cache:started; report=migrate:completed"
 _ENTRIES = re.compile(r"[;\n]")
 
@@ -42,6 +45,11 @@ class Wishes(Value):
     depends: Depends = {}
     keystone: str | None = None
     ordered: bool = False
+
+
+def says_how_it_is_run(key: str) -> bool:
+    """Of an annotation: a pod that runs cannot take another value of it."""
+    return key.startswith(PREFIX) or key in (INGRESS, EGRESS)
 
 
 def parse(pod: Pod) -> Wishes:

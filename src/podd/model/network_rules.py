@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from podd.model import hostnames, quantity
+from podd.model.annotations import EGRESS, INGRESS
 from podd.model.pod import Container, ContainerPort, Pod, PodDNSConfig, PodSpec
 from podd.model.problem import Path, Rules
 from podd.model.shapes import SUBDOMAIN_TEXT, between, label, subdomain
@@ -14,7 +15,6 @@ from podd.model.totals import is_sidecar
 
 MAX_NAMESERVERS, MAX_SEARCHES, MAX_SEARCH_TEXT = 3, 32, 2048  # what a resolver reads of its file
 
-INGRESS, EGRESS = "kubernetes.io/ingress-bandwidth", "kubernetes.io/egress-bandwidth"
 LEAST_BITS, MOST_BITS = 10**3, 10**15
 
 _SEARCH = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*\.?|\.")

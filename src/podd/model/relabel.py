@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from podd.errors import Conflict, Invalid
 from podd.model import shapes
-from podd.model.annotations import PREFIX
+from podd.model.annotations import says_how_it_is_run
 from podd.model.pod import ObjectMeta
 from podd.model.problem import Level, Path, Rules, dotted
 
@@ -19,7 +19,7 @@ Values = Mapping[str, str | None]
 def relabelled(meta: ObjectMeta, labels: Values, annotations: Values, *, overwrite: bool) -> ObjectMeta:
     """Raises Invalid: a key or value cannot be; Conflict: a key has another value, and is not to be overwritten."""
     for key in annotations:
-        if key.startswith(PREFIX):
+        if says_how_it_is_run(key):
             raise Invalid(f"annotation {key}: says how a pod is run", remedy="change the manifest, and apply it")
     changed = replace(
         meta,

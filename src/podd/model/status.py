@@ -82,6 +82,10 @@ class PoddStatus(Struct):
     source: str = ""  # of a static pod: the file that it comes from
 
 
+class IP(Struct):
+    ip: str
+
+
 class PodStatus(Struct):
     phase: Phase
     conditions: tuple[PodCondition, ...] = ()
@@ -92,7 +96,9 @@ class PodStatus(Struct):
     reason: str = ""
     message: str = ""
     host_ip: str = msgspec.field(default="", name="hostIP")
+    host_ips: tuple[IP, ...] = msgspec.field(default=(), name="hostIPs")
     pod_ip: str = msgspec.field(default="", name="podIP")
+    pod_ips: tuple[IP, ...] = msgspec.field(default=(), name="podIPs")
     qos_class: Literal["Guaranteed", "Burstable", "BestEffort"] = "BestEffort"
     observed_generation: int = 0
     podd: PoddStatus | None = None

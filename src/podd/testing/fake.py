@@ -36,7 +36,9 @@ from podd.driver.contract import (
     Handle,
     Health,
     Limits,
+    NetworkStatus,
     Owned,
+    PortMapping,
     SandboxConfig,
     SandboxCreated,
     SandboxStatus,
@@ -66,6 +68,8 @@ CAPABILITIES = Capabilities(
     pid_target=True,
     images=True,
     rootfs_directory=True,
+    network=True,
+    publish=True,
 )
 AT_ONCE = Program(exits_after_s=0)
 
@@ -144,7 +148,8 @@ class FakeDriver:
         def made() -> SandboxCreated:
             self._taken_up.add(config.id)
             box = self._host.make_sandbox(config)
-            return SandboxCreated(handle=self._handle(config.id), observed=box.observed, cgroup=box.observed.cgroup)
+            handle = self._handle(config.id)
+            return SandboxCreated(handle=handle, observed=box.observed, cgroup=box.observed.cgroup, ips=box.ips)
 
         def half() -> None:
             self._host.make_sandbox(config, whole=False)
@@ -291,6 +296,17 @@ class FakeDriver:
                 return made.detach()
 
         return await self._do("open_socket", sandbox.id, self._pod_of(sandbox.id), opened)
+
+    async def network_status(self) -> NetworkStatus:
+        return await self._do("network_status", "", (), lambda: self._host.network)
+
+    async def publish(self, sandbox: Handle, ports: Sequence[PortMapping]) -> None:
+        await self._do(
+            "publish",
+            sandbox.id,
+            self._pod_of(sandbox.id),
+            lambda: self._host.publish(self._alive(sandbox.id), ports),
+        )
 
     async def resize_sandbox(self, sandbox: Handle, limits: Limits) -> Limits:
         return await self._do(

@@ -19,8 +19,8 @@ from typing import Literal
 import anyio
 from msgspec.structs import replace
 
-from podd.driver.contract import ContainerConfig, Exit, Limits, Observed, SandboxConfig
-from podd.errors import Conflict
+from podd.driver.contract import ContainerConfig, Exit, Limits, NetworkStatus, Observed, PortMapping, SandboxConfig
+from podd.errors import Conflict, Unsupported
 from podd.model.ids import INSTANCE_ID, ContainerId, SandboxId
 from podd.testing.fakescript import FOREVER, Entry, Fault, Program
 
@@ -59,6 +59,8 @@ class FakeSandbox:
     whole: bool = True
     lost: str = ""  # why
     frozen: bool = False
+    ips: tuple[str, ...] = ()
+    ports: tuple[PortMapping, ...] = ()  # of the host that lead to it
     containers: dict[ContainerId, FakeContainer] = field(default_factory=dict)
     changed: anyio.Event = field(default_factory=anyio.Event)
 
@@ -66,6 +68,7 @@ class FakeSandbox:
 class FakeHost:
     """sandboxes: what is there now. violations: see `verify`.
 
+    network: which new sandboxes get an address of; one that is not ready gives none.
     observe: alters what the kernel would say of a container, to play a host that does not do as it was told.
     on_effect: called with each effect as it happens, for instance to see that its intent was stored before.
     """
@@ -78,11 +81,13 @@ class FakeHost:
         self.journal: list[Entry] = []
         self.violations: list[str] = []
         self.sandboxes: dict[SandboxId, FakeSandbox] = {}
+        self.network = NetworkStatus(ready=True, name="fake")
         self.observe: Callable[[ContainerConfig, Observed], Observed] = lambda _config, observed: observed
         self.on_effect: Callable[[Entry], None] = lambda _entry: None
         self._calls: Counter[tuple[str, str]] = Counter()
         self._inodes = count(4026532200)
         self._pids = count(1000)
+        self._addresses = count(2)
         self._wall_ns = wall_ns
         self._started_s: float | None = None
 
@@ -239,7 +244,9 @@ class FakeHost:
                 if scope != "container"
             }
             observed = Observed(namespaces=namespaces, cgroup=f"/podd/{config.id}", limits=config.limits)
-            box = self.sandboxes[config.id] = FakeSandbox(config=config, observed=observed, whole=whole)
+            box = FakeSandbox(config=config, observed=observed, whole=whole)
+            self._connect(box)
+            self.sandboxes[config.id] = box
             self.effect("sandbox_made", config.id, config.pod_name, "" if whole else "remains")
         self._same(box.config, config)
         box.whole = box.whole or whole
@@ -325,6 +332,27 @@ class FakeHost:
         container.observed = replace(container.observed, limits=limits)
         self.effect("container_resized", container.config.id, container.config.name)
         return limits
+
+    def _connect(self, box: FakeSandbox) -> None:
+        if self.network.ready and box.config.namespaces.net == "pod":
+            number = next(self._addresses)
+            box.ips = (f"10.88.{number >> 8}.{number & 255}", f"fd88::{number:x}")
+        self._lead(box, box.config.ports)
+
+    def _lead(self, box: FakeSandbox, ports: Sequence[PortMapping]) -> None:
+        """All or none: one that leads to another sandbox is not to be had."""
+        if ports and not box.ips:
+            raise Unsupported(f"network {self.network.name or '(none)'}: {self.network.reason}")
+        others = (other for other in self.sandboxes.values() if other is not box)
+        taken = {(port.host_port, port.protocol): other for other in others for port in other.ports}
+        for port in ports:
+            if holder := taken.get((port.host_port, port.protocol)):
+                raise Conflict(f"{port.host_port}/{port.protocol}: leads to pod {holder.config.pod_name}")
+        box.ports = tuple(ports)
+
+    def publish(self, box: FakeSandbox, ports: Sequence[PortMapping]) -> None:
+        self._lead(box, ports)
+        self.effect("published", box.config.id, box.config.pod_name, ",".join(str(one.host_port) for one in ports))
 
     def freeze(self, box: FakeSandbox) -> None:
         if box.frozen:

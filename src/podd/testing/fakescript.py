@@ -60,7 +60,8 @@ class Entry(Value):
 
     what: "call" and "answer" of a verb (detail of an answer: "" or the error), or "effect". Effects: sandbox_made,
     sandbox_lost, sandbox_removed, frozen, thawed, container_made, released, signalled (detail: the number), exited
-    (detail: the code), container_removed, exec_started, sandbox_resized, container_resized.
+    (detail: the code), container_removed, exec_started, sandbox_resized, container_resized, published
+    (detail: ports of the host).
     """
 
     at_s: float
