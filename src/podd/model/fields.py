@@ -127,8 +127,8 @@ _POD_SPEC = {
 
 _CONTAINER = {
     "name": _honoured(),
-    "image": _honoured("rootfs:/directory for drivers without images"),
-    "imagePullPolicy": _honoured("by drivers with images; of no meaning for rootfs: images"),
+    "image": _honoured("or rootfs:/directory where the driver runs those"),
+    "imagePullPolicy": _honoured("of no meaning for rootfs: images"),
     "command": _honoured("$(NAME) is expanded"),
     "args": _honoured("$(NAME) is expanded"),
     "env": _honoured("the environment starts empty"),
