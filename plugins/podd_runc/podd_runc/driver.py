@@ -47,6 +47,7 @@ class RuncDriver(ShimDriver):
         pid_target=True,
         images=True,
         rootfs_directory=True,
+        network=True,
         outlives_podd=True,
     )
 

@@ -33,6 +33,7 @@ class SetnsDriver(ShimDriver):
         pid_target=True,
         images=True,
         rootfs_directory=True,
+        network=True,
         outlives_podd=True,
     )
 

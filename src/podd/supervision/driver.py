@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 import anyio
+import msgspec
 import structlog
 from anyio.abc import TaskGroup
 
@@ -25,7 +26,9 @@ from podd.driver.contract import (
     Health,
     Limits,
     NamespaceRow,
+    NetworkStatus,
     Owned,
+    PortMapping,
     SandboxConfig,
     SandboxCreated,
     SandboxStatus,
@@ -38,6 +41,7 @@ from podd.images.storage import Storage
 from podd.linux.process import boot_id
 from podd.model.ids import SandboxId
 from podd.network import files
+from podd.network.network import Networks
 from podd.shim.plan import ContainerPlan, ExecPlan, SandboxPlan, SandboxReport
 from podd.supervision import handles, host, inspect, plans
 from podd.supervision.link import Link
@@ -68,6 +72,9 @@ class ShimDriver:
         self._storage = Storage(paths.images)
         self._host: host.Host | None = None
         self._sandboxes: Sandboxes | None = None
+        cache_dir = paths.network.cache_dir or f"{paths.state_dir}/cni"
+        self._checking = anyio.Semaphore(1)  # there may be hundreds, and nobody waits for them
+        self._networks = Networks(name, msgspec.structs.replace(paths.network, cache_dir=cache_dir))
         self._unusable: PoddError | None = None
 
     # ---- for subclasses ----------------------------------------------------------------------------------------------
@@ -109,8 +116,9 @@ class ShimDriver:
         if self.is_eager:
             await anyio.to_thread.run_sync(here.settle)
             await zygote.start()
-        self._host, self._sandboxes = here, Sandboxes(here, zygote, self._tasks)
+        self._host, self._sandboxes = here, Sandboxes(here, self._networks, zygote, self._tasks)
         self._tasks.start_soon(self._warm)
+        self._tasks.start_soon(self._networks.collect)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
@@ -124,7 +132,8 @@ class ShimDriver:
 
     async def owned(self) -> Sequence[Owned]:
         found = await anyio.to_thread.run_sync(self._here.owned, self.name)
-        begun = self._in_hand.ids() - {one.sandbox_id for one in found}
+        known = {*self._in_hand.ids(), *await anyio.to_thread.run_sync(self._networks.held)}
+        begun = known - {one.sandbox_id for one in found}
         return [*found, *(Owned(sandbox_id=SandboxId(one), handle=None) for one in sorted(begun))]
 
     @property
@@ -139,8 +148,9 @@ class ShimDriver:
         check_id(config.id)
         if not self.is_eager:
             await anyio.to_thread.run_sync(self._here.settle)
-        report = await self._in_hand.create(self._complete_sandbox(plans.sandbox_plan(config, self._here.places)))
-        await self._name(config, ())
+        plan = self._complete_sandbox(plans.sandbox_plan(config, self._here.places))
+        report, ips = await self._in_hand.create(plan, plans.wanted_network(config, self._here.places))
+        await self._name(config, ips)
         state = handles.SandboxState(
             run_dir=self._here.places.sandbox_dir(config.id),
             cgroup=report["cgroup"],
@@ -153,6 +163,7 @@ class ShimDriver:
             handle=handles.make(self.name, config.id, state),
             observed=plans.observed(report["namespaces"], report["cgroup"], report["limits"]),
             cgroup=report["cgroup"],
+            ips=ips,
         )
 
     async def _name(self, config: SandboxConfig, ips: Sequence[str]) -> None:
@@ -169,7 +180,19 @@ class ShimDriver:
         link = await self._in_hand.link(sandbox.id, handles.sandbox_state(sandbox))
         if link.lost.is_set():
             raise NotFound(f"sandbox {sandbox.id}: {link.why}")
+        self._tasks.start_soon(self._check_network, sandbox.id)
         return await self.sandbox_status(sandbox)
+
+    async def _check_network(self, sandbox_id: str) -> None:
+        """Say so where the network of a pod was damaged while podd was away, as by a firewall that was set up anew."""
+        try:
+            async with self._checking:
+                await self._networks.check(sandbox_id)
+        except NotFound:
+            return
+        except PoddError as exc:
+            remedy = "delete the pod and apply it again"
+            log.warning("network.damaged", sandbox=sandbox_id, error=exc.message, remedy=remedy)
 
     async def sandbox_status(self, sandbox: Handle) -> SandboxStatus:
         link = await self._live_link(sandbox.id)
@@ -330,6 +353,14 @@ class ShimDriver:
     async def open_socket(self, sandbox: Handle, family: int, kind: int) -> int:
         """On the event loop: to have a thread do it takes ten times as long."""
         return host.open_socket(sandbox, family, kind)
+
+    # ---- network -----------------------------------------------------------------------------------------------------
+
+    async def network_status(self) -> NetworkStatus:
+        return await self._networks.status()
+
+    async def publish(self, sandbox: Handle, ports: Sequence[PortMapping]) -> None:
+        await self._networks.publish(sandbox.id, ports)
 
     # ---- resize, pause, stats, inspect -------------------------------------------------------------------------------
 

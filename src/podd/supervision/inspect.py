@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from podd.driver.contract import CgroupNode, Handle, NamespaceName, NamespaceRow, SandboxUsage, Scope, Usage
+from podd.driver.contract import (
+    CgroupNode,
+    Handle,
+    InterfaceUsage,
+    NamespaceName,
+    NamespaceRow,
+    SandboxUsage,
+    Scope,
+    Usage,
+)
 from podd.errors import NotFound
-from podd.linux import process
+from podd.linux import process, rtnetlink
 from podd.linux.cgroup import Group
 from podd.linux.disk import tree_bytes
 from podd.supervision import handles
 from podd.supervision.groups import node, usage_of
+from podd.supervision.host import open_socket
 
 _TICKS_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _SHOWN: tuple[NamespaceName, ...] = ("net", "ipc", "uts", "pid", "mnt", "cgroup", "user")
@@ -31,7 +42,34 @@ def usage(pod: Group, sandbox: Handle, containers: Sequence[Handle], layers_dir:
         containers={container.id: usage_of(pod.child(container.id)) for container in containers},
         overhead=_overhead(handles.sandbox_state(sandbox).pid),
         layers={container.id: tree_bytes(f"{layers_dir}/{container.id}/upper") for container in containers},
+        interfaces=_interfaces(sandbox),
     )
+
+
+def _interfaces(sandbox: Handle) -> list[InterfaceUsage]:
+    if handles.sandbox_state(sandbox).net == "node":
+        return []
+    try:
+        fd = open_socket(sandbox, socket.AF_NETLINK, socket.SOCK_RAW)
+    except NotFound:  # it is being destroyed
+        return []
+    try:
+        found = rtnetlink.interfaces(fd)
+    finally:
+        os.close(fd)
+    return [
+        InterfaceUsage(
+            name=one.name,
+            received_bytes=one.received_bytes,
+            received_packets=one.received_packets,
+            received_errors=one.received_errors,
+            sent_bytes=one.sent_bytes,
+            sent_packets=one.sent_packets,
+            sent_errors=one.sent_errors,
+        )
+        for one in found
+        if one.name != "lo"
+    ]
 
 
 def _overhead(shim: int) -> Usage | None:

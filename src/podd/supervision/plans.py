@@ -15,6 +15,7 @@ from podd.images.storage import ImageConfig, Storage
 from podd.linux import capabilities
 from podd.model import signals
 from podd.model.value import Value
+from podd.network.call import Wanted
 from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, MountPlan, SandboxPlan, SweepPlan
 from podd.supervision.section import Section
 
@@ -102,6 +103,24 @@ def sandbox_plan(config: SandboxConfig, places: Places) -> SandboxPlan:
         "log_directory": config.log_directory,
         "meta": {"uid": config.pod_uid, "name": config.pod_name, "namespace": config.pod_namespace},
     }
+
+
+def wanted_network(config: SandboxConfig, places: Places) -> Wanted | None:
+    """None where the pod has the host's network."""
+    if config.namespaces.net == "node":
+        return None
+    return Wanted(
+        sandbox=config.id,
+        netns=f"{places.sandbox_dir(config.id)}/ns/net",
+        pod_uid=config.pod_uid,
+        pod_name=config.pod_name,
+        pod_namespace=config.pod_namespace,
+        ports=config.ports,
+        ingress_bits=config.ingress_bits,
+        egress_bits=config.egress_bits,
+        dns=config.dns,
+        annotations=config.annotations,
+    )
 
 
 def container_plan(config: ContainerConfig, root: Root, section: Section) -> ContainerPlan:

@@ -14,6 +14,8 @@ from anyio.abc import TaskGroup
 from podd.driver.handles import check_id
 from podd.errors import Conflict, Internal, NotFound, PoddError, Unavailable
 from podd.linux.process import PidIdentity, boot_id
+from podd.network.call import Wanted
+from podd.network.network import Networks
 from podd.shim.plan import SandboxPlan, SandboxReport
 from podd.supervision import handles
 from podd.supervision.host import Host
@@ -37,6 +39,7 @@ class _Sandbox:
 
     def __init__(self, plan: SandboxPlan | None) -> None:
         self.plan = plan
+        self.ips: tuple[str, ...] | None = None  # once it is connected
         self.ready = anyio.Event()  # made, taken up, or failed
         self.report: SandboxReport | None = None
         self.link: Link | None = None
@@ -49,8 +52,9 @@ class Sandboxes:
     """By id. What takes several steps runs in tasks of its own: a caller that is cancelled must not leave a fork that
     nobody can wait for."""
 
-    def __init__(self, host: Host, zygote: Zygote, tasks: TaskGroup) -> None:
+    def __init__(self, host: Host, networks: Networks, zygote: Zygote, tasks: TaskGroup) -> None:
         self._host = host
+        self._networks = networks
         self._zygote = zygote
         self._tasks = tasks
         self._known: dict[str, _Sandbox] = {}
@@ -58,19 +62,24 @@ class Sandboxes:
     def ids(self) -> set[str]:
         return set(self._known)
 
-    async def create(self, plan: SandboxPlan) -> SandboxReport:
-        """Again: the same report. Raises Conflict: there is one of this id, made from another plan; or as the shim."""
+    async def create(self, plan: SandboxPlan, wanted: Wanted | None) -> tuple[SandboxReport, tuple[str, ...]]:
+        """What its shim tells, and its addresses; again: the same. wanted: None for one that is not to be connected.
+
+        Raises Conflict: there is one of this id, made from another plan; or as the shim, or as Networks.attach.
+        """
         sandbox = self._known.get(plan["id"])
         if sandbox is None:
             sandbox = self._known[plan["id"]] = _Sandbox(plan)
-            self._tasks.start_soon(self._make, sandbox, plan)
+            self._tasks.start_soon(self._make, sandbox, plan, wanted)
         await sandbox.ready.wait()
         if sandbox.failure is not None:
             raise sandbox.failure
         if sandbox.report is None or sandbox.plan != plan:  # the shim knows what it was made from
             sandbox.report = await self.ask(plan["id"], "create_sandbox", {"sandbox": plan})  # type: ignore[assignment]
+        if sandbox.ips is None:  # taken up before it was asked for
+            sandbox.ips = await self._attach(wanted)
         assert sandbox.report is not None
-        return sandbox.report
+        return sandbox.report, sandbox.ips
 
     async def link(self, sandbox_id: str, state: handles.SandboxState | None = None) -> Link:
         """To its shim, which may have died since; taken up from an earlier daemon where need be.
@@ -110,22 +119,26 @@ class Sandboxes:
 
     # ---- making ------------------------------------------------------------------------------------------------------
 
-    async def _make(self, sandbox: _Sandbox, plan: SandboxPlan) -> None:
+    async def _make(self, sandbox: _Sandbox, plan: SandboxPlan, wanted: Wanted | None) -> None:
         try:
             with sandbox.making:
                 try:
                     sandbox.report = await self._fork(sandbox, plan)
                 except Conflict:  # a shim, or remains, of an earlier daemon that did not live to store the handle
                     await self._make_over(sandbox, plan)
+                sandbox.ips = await self._attach(wanted)
         except Exception as exc:  # noqa: BLE001  whoever waits is told
             # Undo what was begun. Where that fails too, `owned` finds it, and whoever asked destroys it.
             sandbox.failure = _known_error(exc, plan["id"])
             with suppress(PoddError):
                 await self._remove(plan["id"], sandbox)
         finally:
-            if sandbox.report is None and sandbox.failure is None and sandbox.plan is not None:
+            if sandbox.ips is None and sandbox.failure is None:
                 sandbox.failure = Unavailable(f"sandbox {plan['id']}: making it was given up")
             sandbox.ready.set()
+
+    async def _attach(self, wanted: Wanted | None) -> tuple[str, ...]:
+        return () if wanted is None else await self._networks.attach(wanted)
 
     async def _make_over(self, sandbox: _Sandbox, plan: SandboxPlan) -> None:
         """Take up the one that is there, or remove what is left of it and make it anew."""
@@ -190,6 +203,8 @@ class Sandboxes:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     async def _remove(self, sandbox_id: str, sandbox: _Sandbox) -> None:
+        """Its processes end also where its network does not let go of it; that is then asked again."""
+        attached = await self._detach(sandbox_id)
         if sandbox.link is None:
             with suppress(NotFound, Unavailable):
                 sandbox.link = await self._connect(sandbox_id)
@@ -203,6 +218,16 @@ class Sandboxes:
         if sandbox.link is not None:
             await sandbox.link.aclose()
         del self._known[sandbox_id]
+        if attached is not None:
+            raise attached
+
+    async def _detach(self, sandbox_id: str) -> PoddError | None:
+        """While its network namespace is there; why that could not be done."""
+        try:
+            await self._networks.detach(sandbox_id)
+        except PoddError as exc:
+            return exc
+        return None
 
     async def _sweep(self, sandbox_id: str) -> None:
         try:
