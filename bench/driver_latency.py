@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import anyio
 
 from podd.driver.contract import ContainerConfig, ExecRequest, Handle, Limits, SandboxConfig
-from podd.driver.hookspecs import DriverPaths
+from podd.driver.hookspecs import DriverPaths, NetworkPlaces
 from podd.linux.cgroup import Layout
 from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd.supervision.driver import ShimDriver
@@ -113,7 +113,12 @@ def driver_of(runtime: str, parent: str, paths: DriverPaths) -> ShimDriver:
 
 
 async def measure(rounds: int, members: int, runtime: str, directory: str) -> None:
-    paths = DriverPaths(run_dir=f"{directory}/run", state_dir=f"{directory}/state", log_dir=f"{directory}/log")
+    paths = DriverPaths(
+        run_dir=f"{directory}/run",
+        state_dir=f"{directory}/state",
+        log_dir=f"{directory}/log",
+        network=NetworkPlaces(conf_dir=f"{directory}/cni.d"),
+    )
     parent = f"podd-bench-{os.getpid()}"
     async with driver_of(runtime, parent, paths) as driver:
         health = await driver.probe()

@@ -37,6 +37,9 @@ pods_dir = "pods.d"
 log_level = "info"
 log_format = "json"
 
+[network]
+conf_dir = "cni.d"
+
 [drivers.setns]
 cgroup_parent = "{cgroup}"
 """

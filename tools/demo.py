@@ -26,6 +26,9 @@ log_dir = "log"
 pods_dir = "pods.d"
 log_level = "warning"
 
+[network]
+conf_dir = "cni.d"
+
 [drivers.setns]
 cgroup_parent = "{cgroup}"
 """

@@ -11,7 +11,7 @@ import pytest
 
 from dockerd import Dockerd, a_dockerd
 from podd.driver.contract import Driver
-from podd.driver.hookspecs import DriverPaths
+from podd.driver.hookspecs import DriverPaths, NetworkPlaces
 from podd.linux.cgroup import Layout
 from podd.testing import audit
 from podd.testing.contract import DriverContract
@@ -34,7 +34,13 @@ def cgroup_parent() -> Iterator[str]:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> DriverPaths:
-    return DriverPaths(run_dir=f"{tmp_path}/run", state_dir=f"{tmp_path}/state", log_dir=f"{tmp_path}/log")
+    """No network: the machine's own stays as it is."""
+    return DriverPaths(
+        run_dir=f"{tmp_path}/run",
+        state_dir=f"{tmp_path}/state",
+        log_dir=f"{tmp_path}/log",
+        network=NetworkPlaces(conf_dir=f"{tmp_path}/cni.d"),
+    )
 
 
 @pytest.fixture

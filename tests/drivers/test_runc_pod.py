@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from podd.driver.contract import Driver, Handle, Limits, Security
-from podd.driver.hookspecs import DriverPaths
+from podd.driver.hookspecs import DriverPaths, NetworkPlaces
 from podd.errors import Invalid, PoddError
 from podd.linux.cgroup import Layout
 from podd.model.ids import ContainerId
@@ -103,7 +103,8 @@ mv {SHARED}/seen.new {SHARED}/seen
 async def test_what_a_member_may_do_is_what_it_may_without_a_runtime(
     make_runc: Callable[[str], MakeDriver], cgroup_parent: str, tmp_path: Path, runtime: str, security: Security
 ) -> None:
-    own = DriverPaths(**{f"{kind}_dir": f"{tmp_path}/own/{kind}" for kind in ("run", "state", "log")})
+    places = {f"{kind}_dir": f"{tmp_path}/own/{kind}" for kind in ("run", "state", "log")}
+    own = DriverPaths(**places, network=NetworkPlaces(conf_dir=f"{tmp_path}/cni.d"))
     (tmp_path / "own" / "state").mkdir(parents=True)
     seen = []
     setns: MakeDriver = lambda: SetnsDriver("setns", {"cgroup_parent": cgroup_parent}, own)  # noqa: E731

@@ -31,6 +31,9 @@ pods_dir = "pods.d"
 log_level = "debug"
 log_format = "json"
 
+[network]
+conf_dir = "cni.d"
+
 [drivers.setns]
 cgroup_parent = "{cgroup}"
 """

@@ -48,6 +48,7 @@ class RuncDriver(ShimDriver):
         images=True,
         rootfs_directory=True,
         network=True,
+        publish=True,
         outlives_podd=True,
     )
 

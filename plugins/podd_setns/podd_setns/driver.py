@@ -34,6 +34,7 @@ class SetnsDriver(ShimDriver):
         images=True,
         rootfs_directory=True,
         network=True,
+        publish=True,
         outlives_podd=True,
     )
 

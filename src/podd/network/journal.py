@@ -110,6 +110,8 @@ class Journal:
             names = os.listdir(self._directory)
         except FileNotFoundError:
             return []
+        except OSError as exc:
+            raise Unavailable(f"{self._directory}: cannot be read: {exc.strerror}") from exc
         return sorted((name, match["sandbox"]) for name in names if (match := _FILE.fullmatch(name)))
 
     def _driver(self, name: str) -> str | None:
