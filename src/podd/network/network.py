@@ -197,11 +197,28 @@ class Networks:
             await _thread(orphans.see_out, made.sandbox)
             self._ours.add(made.sandbox)
         with _deadline(DEL_S, f"network {made.network.name}: CNI DEL"):
-            async with _entered(standin.place(made)) as place:
-                for plugin in reversed(made.network.plugins):
-                    await self._plugins.run("DEL", made.network, plugin, made, place.of(plugin))
+            try:
+                await self._delete(made)
+            except PoddError as exc:
+                if not standin.has_ended(exc):
+                    raise
+                await self._delete(made)
         await _thread(self._journal.remove, made)
         self._ours.discard(made.sandbox)
+
+    async def _delete(self, made: Attachment) -> None:
+        async with _entered(standin.place(made)) as place:
+            for plugin in reversed(made.network.plugins):
+                for stand_in in place.before(plugin):
+                    await self._end_masquerading(made, plugin, stand_in)
+                await self._plugins.run("DEL", made.network, plugin, made, place.netns)
+
+    async def _end_masquerading(self, made: Attachment, plugin: Plugin, stand_in: str) -> None:
+        try:
+            await self._plugins.run("DEL", made.network, plugin, made, stand_in)
+        except PoddError as exc:
+            if not standin.has_ended(exc):
+                raise
 
     # ---- ports -------------------------------------------------------------------------------------------------------
 
