@@ -46,8 +46,9 @@ ZYGOTE = "zygote"
 
 STATE_FILE = "state.json"
 
-IDLE_S = 0.5
-"""How long an attendant waits for more to do. It takes about two milliseconds to have another one."""
+IDLE_S = 1.2
+"""How long an attendant waits for more to do. It takes about two milliseconds to have another one: a third of what an
+exec takes, so one that is asked each second, by a probe, stays."""
 
 FAREWELL_S = 1.0
 """How long the last answers may take to be read."""
