@@ -181,6 +181,7 @@ def base() -> dict[str, Any]:
         "os": {"name": "linux"},
         "resources": {"limits": {"cpu": "1"}},
         "volumes": VOLUMES,
+        "imagePullSecrets": [{"name": "passwords"}],
         "hostAliases": [{"ip": "192.0.2.1", "hostnames": ["a"]}],
         "dnsConfig": {"nameservers": ["192.0.2.1"], "options": [{"name": "ndots", "value": "2"}]},
     }
@@ -220,6 +221,7 @@ PLACES: dict[str, Place] = {
     "ObjectMeta": ("metadata",),
     "PodSpec": ("spec",),
     "PodOS": ("spec", "os"),
+    "LocalObjectReference": ("spec", "imagePullSecrets", 0),
     "HostAlias": ("spec", "hostAliases", 0),
     "PodDNSConfig": ("spec", "dnsConfig"),
     "PodDNSConfigOption": ("spec", "dnsConfig", "options", 0),

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from podd.core import container, health, reconcile, sandbox
 from podd.core import events as ev
 from podd.core.change import Steps, updated, warn, with_instance
-from podd.core.look import comes_back, is_due, name_of, of_kind
+from podd.core.look import comes_back, is_due, name_of, of_kind, spec_of
 from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
 from podd.core.state import FailedStart, PodState
 from podd.driver.contract import ContainerStarted, Exit
@@ -25,6 +25,8 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
         case ev.Resumed():
             state = reconcile.with_possible_times(state, now_ns)
             return replace(state, recovering=isinstance(state.sandbox, sandbox.Ready)), reconcile.resume(state)
+        case ev.ImagesPulled() if state.images == "pulling":
+            return _absorb_images(state, report, now_ns)
         case ev.VolumesPrepared() | ev.VolumesRemoved():
             return _absorb_volumes(state, report, now_ns)
         case ev.SandboxMade() | ev.SandboxFailed() | ev.SandboxRecovered() | ev.SandboxLost() | ev.SandboxDestroyed():
@@ -45,6 +47,12 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
             return _absorb_frozen(state, report, now_ns)
         case _:
             return state, []
+
+
+def _absorb_images(state: PodState, report: ev.ImagesPulled, now_ns: int) -> Steps:
+    if report.failure is None:
+        return replace(state, images="ready", image_ids=dict(report.ids)), []
+    return _start_failed(state, report.culprit, report.reason, report.failure, now_ns)
 
 
 def _absorb_volumes(state: PodState, report: ev.Report, now_ns: int) -> Steps:
@@ -145,7 +153,9 @@ def _without_sandbox(state: PodState, now_ns: int) -> PodState:
         passed = member.passed and state.goal.want != "run"  # what has come to rest has been initialized
         members[name] = replace(member, instance=kept, begun=0, passed=passed)
     stale = "stale" if state.volumes == "ready" else state.volumes
-    return replace(state, sandbox=None, members=members, released=False, freezer="thawed", volumes=stale)
+    return replace(
+        state, sandbox=None, members=members, released=False, freezer="thawed", volumes=stale, images="absent"
+    )
 
 
 def _absorb_container(state: PodState, report: ev.Report, now_ns: int) -> Steps:
@@ -279,15 +289,24 @@ def _all_released(state: PodState, started: Sequence[ContainerStarted], now_ns: 
 def _start_failed(state: PodState, culprit: str, reason: str, failure: ev.Failure, now_ns: int) -> Steps:
     """A start of the whole pod could not be, so nothing of it may stay: its sandbox counts as not ready.
 
-    Whether there is another try is the restart policy's; its time grows as a crashing container's does.
+    Whether there is another try is the restart policy's, but where nothing lacks but an image: as for the kubelet, that
+    may come at any time. The time until then grows as a crashing container's does.
     """
     if isinstance(state.sandbox, sandbox.NotReady | sandbox.Removing):
         return state, []  # it has failed already, and this is only what follows from that
     tries = state.failed_start.tries + 1 if state.failed_start else 1
     delay_s = min(FIRST_DELAY_S * 2 ** (tries - 1), MAX_DELAY_S)
-    again = None if state.pod.spec.restart_policy == "Never" else now_ns + delay_s * SECOND
+    lacks_image = reason in ev.IMAGE_REASONS
+    no_more = state.pod.spec.restart_policy == "Never" and not lacks_image
+    again = None if no_more else now_ns + delay_s * SECOND
     failed = FailedStart(failure=failure, reason=reason, culprit=culprit, tries=tries, retry_at_ns=again)
     box = state.sandbox and sandbox.lost(state.sandbox, failure.message)
-    return replace(state, failed_start=failed, sandbox=box, recovering=False), warn(
-        "Failed" if culprit else reason, failure, culprit
-    )
+    told = warn(_EVENTS.get(reason, "Failed" if culprit else reason), failure, culprit)
+    if reason == "ErrImagePull":
+        backing_off = f'Back-off pulling image "{spec_of(state, culprit).image}"'
+        told.append(ev.Tell(reason="BackOff", message=backing_off, container=culprit))
+    return replace(state, failed_start=failed, sandbox=box, recovering=False, images="absent"), told
+
+
+_EVENTS = {"ErrImageNeverPull": "ErrImageNeverPull", "InvalidImageName": "InspectFailed"}
+"""Under which reason the kubelet tells of a failure that a container's state has by another."""

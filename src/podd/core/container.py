@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from podd.core.events import Failure
+from podd.core.events import IMAGE_REASONS, Failure
 from podd.driver.contract import ContainerStarted, Exit, Handle, Observed
 from podd.errors import Conflict
 from podd.model.ids import ContainerId
@@ -22,6 +22,9 @@ NEVER_MADE: Final = "CreateContainerError"
 """The reason of an end without a container: it could not be made, so there is nothing that would count as a run."""
 CONFIG_ERROR: Final = "CreateContainerConfigError"
 """Likewise: what its environment refers to is not there."""
+
+
+NOT_MADE: Final = (NEVER_MADE, CONFIG_ERROR, *IMAGE_REASONS)
 
 
 class State(Value, tag=True):
@@ -156,7 +159,7 @@ def exited(state: Instance, exit: Exit) -> Instance:
 
 
 def was_made(ended: Exited | Removing) -> bool:
-    return ended.exit.reason not in (NEVER_MADE, CONFIG_ERROR)
+    return ended.exit.reason not in NOT_MADE
 
 
 def start(state: Instance) -> Starting:

@@ -20,6 +20,7 @@ from podd.core.look import (
     is_finished,
     is_initialized,
     is_too_early,
+    lasting,
     of_kind,
     spec_of,
 )
@@ -27,6 +28,7 @@ from podd.core.state import FailedStart, Goal, PodState
 from podd.driver.contract import Observed
 from podd.errors import Kind
 from podd.model.ids import ContainerId, PodUid, SandboxId
+from podd.model.pod import ROOTFS
 
 DEADLINE_EXCEEDED, KEYSTONE_ENDED, DEPENDENCY_FAILED = "DeadlineExceeded", "KeystoneEnded", "DependencyFailed"
 OVER = {
@@ -48,6 +50,8 @@ def container_id(uid: PodUid, name: str, attempt: int) -> ContainerId:
 def decide(state: PodState, now_ns: int) -> Steps:
     """The next step from where the pod is to where it is meant to be; none when it is there or must wait."""
     box = state.sandbox
+    if state.images == "pulling" and state.goal.want != "run":
+        state = replace(state, images="absent")
     if isinstance(box, sandbox.Removing):
         if box.retry_at_ns is None or now_ns < box.retry_at_ns:
             return state, []
@@ -71,7 +75,7 @@ def _run(state: PodState, now_ns: int) -> Steps:
         return destroy(state) if state.sandbox is not None else (state, [])
     match state.sandbox:
         case None:
-            return _begin(state, now_ns)
+            return _begin(_with_directories(state), now_ns)
         case sandbox.Ready() if state.freezer == "thawed":
             return _advance(state, now_ns)
         case _:
@@ -106,9 +110,22 @@ def _finish(state: PodState, why: str, now_ns: int) -> Steps:
     return ended, told + actions
 
 
+def _with_directories(state: PodState) -> PodState:
+    """There is nothing to be pulled for a pod that names no image."""
+    names = lasting(state)
+    if state.images != "absent" or not all(spec_of(state, name).image.startswith(ROOTFS) for name in names):
+        return state
+    return replace(state, images="ready", image_ids=dict.fromkeys(names, ""))
+
+
 def _begin(state: PodState, now_ns: int) -> Steps:
     """No sandbox yet, or no longer. A port of the host leads to one pod: the one that takes its place gets it later."""
-    if now_ns < begin_due(state) or is_too_early(state):
+    if now_ns < begin_due(state) or state.images == "pulling":
+        return state, []
+    if state.images == "absent":
+        pulling = replace(state, images="pulling", started_at_ns=state.started_at_ns or now_ns)
+        return pulling, [ev.PullImages()]
+    if is_too_early(state):
         return state, []
     if state.volumes in ("absent", "stale") and not state.pod.spec.volumes:
         state = replace(state, volumes="ready", start_began_ns=now_ns)

@@ -7,8 +7,8 @@ what comes of it returns as a Report.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 from podd.driver.contract import ContainerCreated, ContainerStarted, Exit, SandboxCreated, SandboxStatus
 from podd.errors import Kind
@@ -93,6 +93,18 @@ class Resumed(Report):
     """podd has started and taken this pod up from its record. What was under way may or may not have happened."""
 
 
+ImageReason = Literal["ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"]
+
+
+class ImagesPulled(Report):
+    """The answer to PullImages. ids: by member. failure: culprit's image cannot be had; others may be here."""
+
+    ids: Mapping[str, str] = {}
+    culprit: str = ""
+    reason: ImageReason = "ErrImagePull"
+    failure: Failure | None = None
+
+
 class VolumesPrepared(Report):
     failure: Failure | None = None
 
@@ -143,7 +155,7 @@ class ContainerFailed(Report):
 
     id: ContainerId
     failure: Failure
-    reason: Literal["CreateContainerError", "CreateContainerConfigError"] = "CreateContainerError"
+    reason: ImageReason | Literal["CreateContainerError", "CreateContainerConfigError"] = "CreateContainerError"
 
 
 class ContainersReleased(Report):
@@ -211,6 +223,8 @@ class PredecessorGone(Report):
 
 Event = Request | Report
 
+IMAGE_REASONS: tuple[str, ...] = get_args(ImageReason)
+
 
 # ---- actions ---------------------------------------------------------------------------------------------------------
 
@@ -221,6 +235,10 @@ class Action(Value):
 
 class Inside(Action):
     """To be done in the pod's sandbox, which must be ready. `pod.step` asks for nothing in one that it destroys."""
+
+
+class PullImages(Action):
+    """Have the images of all members here, as their pull policies say, before anything of the pod is made."""
 
 
 class PrepareVolumes(Action):

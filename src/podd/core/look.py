@@ -29,6 +29,11 @@ def of_kind(state: PodState, *wanted: ContainerKind) -> list[str]:
     return [name for name, member in state.members.items() if member.kind in wanted]
 
 
+def lasting(state: PodState) -> list[str]:
+    """Those that are in every sandbox of the pod."""
+    return [name for name in state.members if name not in state.ephemeral]
+
+
 def name_of(state: PodState, id: str) -> str | None:
     """Whose instance it is; None: of nobody any more."""
     return next((n for n, m in state.members.items() if m.instance is not None and m.instance.id == id), None)
@@ -132,7 +137,7 @@ def at_work(state: PodState) -> list[str]:
 def is_prepared(state: PodState) -> bool:
     """It waits for nothing but the end of the pod whose place it takes."""
     if state.replaces is None or not isinstance(state.sandbox, sandbox.Ready):
-        return is_too_early(state)
+        return is_too_early(state) and state.images == "ready"
     first = of_kind(state, "init", "sidecar")[:1] or of_kind(state, "regular")
     return all(isinstance(state.members[name].instance, container.Created) for name in first)
 
@@ -203,11 +208,18 @@ def _running_times(state: PodState) -> Iterator[int]:
         yield deadline
     if state.freezer != "thawed":
         return
-    if state.sandbox is None and state.volumes not in ("preparing", "removing") and not is_too_early(state):
+    if state.sandbox is None and _begins_by_itself(state):
         yield begin_due(state)
     if isinstance(state.sandbox, sandbox.Ready):
         yield from (due_ns(state.members[name]) for name in at_work(state) if comes_back(state, name))
         yield from _kill_times(state)
+
+
+def _begins_by_itself(state: PodState) -> bool:
+    """It waits for nothing but its time."""
+    if state.images == "pulling" or state.volumes in ("preparing", "removing"):
+        return False
+    return state.images == "absent" or not is_too_early(state)
 
 
 def _kill_times(state: PodState) -> Iterator[int]:

@@ -71,6 +71,8 @@ def resume(state: PodState) -> list[ev.Action]:
             return [ev.RecoverSandbox(id=id)]
         case sandbox.Removing(id=id, retry_at_ns=None):
             return [ev.DestroySandbox(id=id)]
+    if state.images == "pulling":
+        return [ev.PullImages()]
     match state.volumes:
         case "preparing":
             return [ev.PrepareVolumes()]

@@ -103,6 +103,8 @@ class PodState(Value):
     created_at_ns: int
     goal: Goal = Goal()
     volumes: Literal["absent", "preparing", "ready", "stale", "removing"] = "absent"
+    images: Literal["absent", "pulling", "ready"] = "absent"  # for the next sandbox, or the one that there is
+    image_ids: dict[str, str] = {}  # by member: what its image was when it was last looked for; "" for a directory
     volumes_retry_at_ns: int = 0  # not before this is another try to remove them
     sandbox: sandbox.Sandbox | None = None
     sandboxes: int = 0  # begun so far

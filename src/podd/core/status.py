@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from podd.core import container, decide, order, resources, sandbox
+from podd.core.events import IMAGE_REASONS
 from podd.core.look import (
     comes_back,
     exit_of,
@@ -22,7 +23,7 @@ from podd.core.look import (
     of_kind,
     spec_of,
 )
-from podd.core.state import Condition, Member, PodState
+from podd.core.state import Condition, FailedStart, Member, PodState
 from podd.driver.contract import Exit
 from podd.model import status as k8s
 from podd.model.pod import ResourceRequirements
@@ -174,11 +175,22 @@ def reason(state: PodState) -> tuple[str, str]:
         return "Paused", ""
     if state.replaces is not None:
         return "WaitingForPredecessor", f"takes the place of pod {state.replaces} when that is gone"
+    return _failed_start(state) if state.failed_start is not None else ("", "")
+
+
+def _failed_start(state: PodState) -> tuple[str, str]:
+    """While it waits for the next pull it backs off; while that is under way, it is what the last one came to."""
     failed = state.failed_start
-    if failed is not None:
-        remedy = f"; {failed.failure.remedy}" if failed.failure.remedy else ""
-        return failed.reason, f"{failed.failure.message}{remedy}"
-    return "", ""
+    assert failed is not None
+    remedy = f"; {failed.failure.remedy}" if failed.failure.remedy else ""
+    message = f"{failed.failure.message}{remedy}"
+    if failed.reason != "ErrImagePull" or state.images == "pulling":
+        return failed.reason, message
+    return _image_back_off(spec_of(state, failed.culprit).image, message)
+
+
+def _image_back_off(image: str, why: str) -> tuple[str, str]:
+    return "ImagePullBackOff", f'Back-off pulling image "{image}": ErrImagePull: {why}'
 
 
 def _podd(state: PodState) -> k8s.PoddStatus:
@@ -247,12 +259,19 @@ def _state(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.Cont
             return _waits(*_waiting_again(state, name, i.exit))
         return _terminated(state, i.id, i.exit, stamp)
     failed = state.failed_start
-    if failed is not None and failed.culprit == name:
-        return _waits(failed.reason, f"{failed.failure.message}; {failed.failure.remedy}".rstrip("; "))
+    if failed is not None and _is_to_blame(state, failed, name):
+        return _waits(*_failed_start(state))
     if not is_initialized(state) and state.members[name].kind != "ephemeral":
         return _waits("PodInitializing")
     holding = order.waits_for(state, name) if isinstance(i, container.Created) else []
     return _waits("WaitingForDependency", ", ".join(holding)) if holding else _waits("ContainerCreating")
+
+
+def _is_to_blame(state: PodState, failed: FailedStart, name: str) -> bool:
+    """Those that want the same image lack it, too."""
+    if failed.reason in IMAGE_REASONS:
+        return spec_of(state, failed.culprit).image == spec_of(state, name).image
+    return failed.culprit == name
 
 
 def _waits(reason: str, message: str = "") -> k8s.ContainerState:
@@ -265,7 +284,15 @@ def _restarts(state: PodState, name: str) -> bool:
 
 def _waiting_again(state: PodState, name: str, exit: Exit) -> tuple[str, str]:
     """Why a container that ended is not running yet: what could not be made says so, what ran is crash looping."""
-    if exit.reason in (container.NEVER_MADE, container.CONFIG_ERROR, "RunContainerError", "VerifyError"):
+    if exit.reason == "ErrImagePull":
+        return _image_back_off(spec_of(state, name).image, exit.message)
+    if exit.reason in (
+        container.NEVER_MADE,
+        container.CONFIG_ERROR,
+        "RunContainerError",
+        "VerifyError",
+        *IMAGE_REASONS,
+    ):
         return exit.reason, exit.message
     meta, delay_s = state.pod.metadata, state.members[name].backoff.delay_s
     return (

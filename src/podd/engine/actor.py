@@ -237,6 +237,8 @@ class Actor:
                 pass
             case ev.DestroySandbox():
                 self._tasks.start_soon(self._destroy_sandbox, action)
+            case ev.PullImages():
+                self._tasks.start_soon(self._cancellable, self._doing.of(action), _wants_images)
             case ev.PrepareVolumes() | ev.RemoveVolumes():
                 self._tasks.start_soon(self._volumes, self._doing.of(action))
             case ev.RunProbes(id=id):
@@ -279,6 +281,10 @@ class Actor:
             for _, task in under_way:
                 await task.done.wait()
         await self._send.send((await self._doing.destroy_sandbox(action), None))
+
+
+def _wants_images(state: PodState) -> bool:
+    return state.images == "pulling" and state.goal.want == "run"
 
 
 def _has(id: ContainerId, *kinds: type[container.Instance]) -> Callable[[PodState], bool]:

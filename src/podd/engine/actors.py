@@ -17,6 +17,7 @@ from podd.engine.actor import Actor
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock
 from podd.engine.drivers import Drivers
+from podd.engine.images import Pulls
 from podd.engine.memory import Memory
 from podd.engine.podvolumes import PodVolumes
 from podd.engine.registry import Registry
@@ -44,6 +45,7 @@ class Actors:
         aside: Aside,
         memory: Memory,
         volumes: PodVolumes,
+        pulls: Pulls,
         failpoint: Callable[[str], None],
     ) -> None:
         self._registry = registry
@@ -62,12 +64,14 @@ class Actors:
             addresses=volumes.addresses,
             changed=self._changed,
             told=memory.tell,
+            pulls=pulls,
             failpoint=failpoint,
         )
 
     def take_up(self, states: Iterable[st.PodState], tasks: TaskGroup) -> None:
         """Those that were recorded. tasks: in which these and all later ones run."""
         self._tasks = tasks
+        self._around.pulls.run_in(tasks)
         for state in sorted(states, key=lambda state: state.replaces is not None):
             actor = self._begin(state, ev.Resumed())
             if podvolumes.writes(state.pod):  # a change may have been stored, and podd killed before it was written

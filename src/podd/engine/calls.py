@@ -18,6 +18,7 @@ T = TypeVar("T")
 # from a slow disk; the others are a few system calls on the slowest sensible machine.
 DEADLINES_S = {
     "recover": 30,
+    "find_image": 30,
     "create_sandbox": 60,
     "create_container": 120,
     "start_containers": 30,

@@ -15,6 +15,7 @@ from podd.driver.contract import CanNetwork, CanPause, ContainerCreated, Driver,
 from podd.engine import hooks, messages, resizing
 from podd.engine.calls import Calls
 from podd.engine.handlers import Place
+from podd.engine.images import Images, Missing
 from podd.engine.logfiles import prune
 from podd.engine.probes import Prober, Watched
 from podd.engine.surroundings import Surroundings
@@ -30,10 +31,13 @@ class Doing:
         self._driver = driver
         self._calls = calls
         self._around = around
+        self._images = Images(driver, calls, around.pulls, pod.tell)
 
     def of(self, action: ev.Action) -> Callable[[], Awaitable[ev.Report | None]]:
         """What does it, with the handles as they are in the state that asks for it."""
         match action:
+            case ev.PullImages():
+                return self._pull_images
             case ev.PrepareVolumes():
                 return self._prepare_volumes
             case ev.RemoveVolumes():
@@ -89,6 +93,10 @@ class Doing:
             messages.remove_all(plan.messages_directory(self._pod.state.pod, self._around.host))
         return ev.SandboxDestroyed(id=action.id, failure=failure)
 
+    async def _pull_images(self) -> ev.Report:
+        state = self._pod.state
+        return await self._images.all_of(state, self._around.sources(state))
+
     async def _prepare_volumes(self) -> ev.Report:
         _, failure = await self._calls("volumes", lambda: self._around.prepare_volumes(self._pod.state))
         return ev.VolumesPrepared(failure=failure)
@@ -139,7 +147,10 @@ class Doing:
         except PoddError as exc:
             refused = ev.Failure(kind=exc.kind, message=exc.message, remedy=exc.remedy)
             return ev.ContainerFailed(id=action.id, failure=refused, reason=container.CONFIG_ERROR)
-        config = replace(config, pid_target=self._target(action.name))
+        image_id = await self._images.one_of(self._pod.state, action.name, sources)
+        if isinstance(image_id, Missing):
+            return ev.ContainerFailed(id=action.id, failure=image_id.failure, reason=image_id.reason)
+        config = replace(config, image_id=image_id, pid_target=self._target(action.name))
         if not self._driver.capabilities.isolation:  # all that can be there is podd's own, for the termination message
             config = replace(config, mounts=())
 
@@ -151,7 +162,7 @@ class Doing:
         if created is None:
             return ev.ContainerFailed(id=action.id, failure=failure or _no_answer("create_container"))
         self._prune_logs(action)
-        return ev.ContainerMade(id=action.id, created=created)
+        return ev.ContainerMade(id=action.id, created=replace(created, image_id=created.image_id or image_id))
 
     def _target(self, name: str) -> ContainerId | None:
         """Whose processes it sees, of a container that was added. The driver refuses one that does not run."""

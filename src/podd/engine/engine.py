@@ -28,6 +28,7 @@ from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
 from podd.engine.convergence import Check, Convergence
 from podd.engine.drivers import Drivers
+from podd.engine.images import Pulls
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.objects import Objects
@@ -106,6 +107,7 @@ class Engine(Inside):
         self._memory = Memory(store, observe)
         self._aside = Aside(store, drivers, settings.state_dir)
         self._objects = Objects(store, clock, lambda *place: self._actors.object_changed(*place))  # noqa: PLW0108  made below
+        self._pulls: Pulls = Pulls()
         self._actors = Actors(
             registry=self._registry,
             store=store,
@@ -115,6 +117,7 @@ class Engine(Inside):
             aside=self._aside,
             memory=self._memory,
             volumes=PodVolumes(host, self._objects, addresses, self._memory.tell),
+            pulls=self._pulls,
             failpoint=failpoint,
         )
         self._convergence = Convergence(

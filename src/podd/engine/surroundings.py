@@ -10,6 +10,7 @@ from podd.core import plan
 from podd.core.sources import Sources
 from podd.core.state import PodState
 from podd.engine.clock import Clock
+from podd.engine.images import Pulls
 from podd.engine.store import Store
 
 
@@ -34,6 +35,7 @@ class Surroundings:
         addresses: Callable[[], Sequence[str]],
         changed: Changed,
         told: Callable[[PodState, ev.Tell], None],
+        pulls: Pulls,
         failpoint: Callable[[str], None] = lambda _point: None,
     ) -> None:
         """addresses: the host's, the main one first.
@@ -48,4 +50,5 @@ class Surroundings:
         self.addresses = addresses
         self.changed = changed
         self.told = told
+        self.pulls = pulls
         self.failpoint = failpoint

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from podd.errors import Invalid
+from podd.model.image import parse
 from podd.model.pod import (
     ROOTFS,
     Container,
@@ -51,8 +53,17 @@ def _image(rules: Rules, at: Path, container: Container) -> None:
         absolute(rules, (*at, "image"), image.removeprefix(ROOTFS))
         if not container.command and not container.args:
             rules.error((*at, "command"), "required: a rootfs: image says nothing of what to run")
+    else:
+        _image_name(rules, (*at, "image"), image)
     if container.command and not container.command[0]:
         rules.error((*at, "command", 0), "is empty: it names the program to run")
+
+
+def _image_name(rules: Rules, at: Path, image: str) -> None:
+    try:
+        parse(image)
+    except Invalid as exc:
+        rules.error(at, exc.message, exc.remedy)
 
 
 def _port(rules: Rules, at: Path, port: ContainerPort) -> None:

@@ -106,7 +106,7 @@ _POD_SPEC = {
     "resourceClaims": _refused("podd allocates no devices"),
     "overhead": _not_yet("add an overhead to the pod's limits"),
     "hostUsers": _not_yet("make user namespaces", True),
-    "imagePullSecrets": _not_yet("pull images"),
+    "imagePullSecrets": _honoured("Secrets of the types kubernetes.io/dockerconfigjson and dockercfg"),
     "affinity": _no_effect(_NO_CLUSTER),
     "nodeName": _no_effect(_NO_CLUSTER, ""),
     "nodeSelector": _no_effect(_NO_CLUSTER),
@@ -127,7 +127,7 @@ _POD_SPEC = {
 
 _CONTAINER = {
     "name": _honoured(),
-    "image": _honoured("or rootfs:/directory where the driver runs those"),
+    "image": _honoured("of a registry, a file or another store of the host; rootfs:/directory"),
     "imagePullPolicy": _honoured("of no meaning for rootfs: images"),
     "command": _honoured("$(NAME) is expanded"),
     "args": _honoured("$(NAME) is expanded"),
@@ -234,6 +234,7 @@ FIELDS: dict[str, dict[str, Field]] = {
         "hostPort": _honoured("led to the pod; can change while it runs. With hostNetwork equal to containerPort"),
         "hostIP": _honoured("every address of the host where it is not given"),
     },
+    "LocalObjectReference": {"name": _honoured()},
     "HostAlias": {"ip": _honoured(), "hostnames": _honoured()},
     "PodDNSConfig": {
         "nameservers": _honoured("at most 3, with the host's"),

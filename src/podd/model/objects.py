@@ -16,6 +16,9 @@ from podd.model.pod import ObjectMeta, Struct
 
 Kind = Literal["ConfigMap", "Secret"]
 
+DOCKER_CONFIG_JSON, DOCKER_CONFIG = ".dockerconfigjson", ".dockercfg"
+"""The keys of Secrets that hold passwords of registries."""
+
 
 class ConfigMap(Struct, kw_only=True):
     api_version: Literal["v1"] = "v1"

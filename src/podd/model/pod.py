@@ -379,9 +379,14 @@ class PodOS(Struct):
     name: Literal["linux"]
 
 
+class LocalObjectReference(Struct):
+    name: str = ""
+
+
 class PodSpec(Struct):
     containers: tuple[Container, ...]
     init_containers: tuple[Container, ...] = ()
+    image_pull_secrets: tuple[LocalObjectReference, ...] = ()
     volumes: tuple[Volume, ...] = ()
     restart_policy: RestartPolicy = "Always"
     termination_grace_period_seconds: int = 30

@@ -48,6 +48,7 @@ from podd.driver.contract import (
 from podd.errors import Conflict, NotFound, Unavailable
 from podd.model.ids import ContainerId, SandboxId
 from podd.testing.fakehost import USED_BYTES, FakeContainer, FakeHost, FakeSandbox, wake
+from podd.testing.fakeimages import FakeImages
 from podd.testing.fakescript import FOREVER, Entry, Fault, Program
 
 __all__ = ["CAPABILITIES", "FOREVER", "Entry", "FakeDriver", "FakeHost", "Fault", "Program"]
@@ -95,6 +96,7 @@ class FakeDriver:
         self.name = name
         self.capabilities = capabilities
         self.health = Health(usable=True, version="1")
+        self.images = FakeImages(host, self._do)
         self._host = host
         self._entered = False
         self._taken_up: set[str] = set()

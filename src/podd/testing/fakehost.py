@@ -19,7 +19,16 @@ from typing import Literal
 import anyio
 from msgspec.structs import replace
 
-from podd.driver.contract import ContainerConfig, Exit, Limits, NetworkStatus, Observed, PortMapping, SandboxConfig
+from podd.driver.contract import (
+    ContainerConfig,
+    Exit,
+    Image,
+    Limits,
+    NetworkStatus,
+    Observed,
+    PortMapping,
+    SandboxConfig,
+)
 from podd.errors import Conflict, Unsupported
 from podd.model.ids import INSTANCE_ID, ContainerId, SandboxId
 from podd.testing.fakescript import FOREVER, Entry, Fault, Program
@@ -78,6 +87,8 @@ class FakeHost:
         self.programs: dict[str, Program | Sequence[Program]] = {}
         self.execs: dict[str, Program] = {}
         self.faults: list[Fault] = []
+        self.images: dict[str, Image] = {}  # that were pulled
+        self.remote: dict[str, float] = {}  # those that are not here by themselves, and how long they take to pull
         self.journal: list[Entry] = []
         self.violations: list[str] = []
         self.sandboxes: dict[SandboxId, FakeSandbox] = {}

@@ -61,7 +61,7 @@ class Entry(Value):
     what: "call" and "answer" of a verb (detail of an answer: "" or the error), or "effect". Effects: sandbox_made,
     sandbox_lost, sandbox_removed, frozen, thawed, container_made, released, signalled (detail: the number), exited
     (detail: the code), container_removed, exec_started, sandbox_resized, container_resized, published
-    (detail: ports of the host).
+    (detail: ports of the host); of images pulling, pulled, pull_cancelled, image_removed.
     """
 
     at_s: float
