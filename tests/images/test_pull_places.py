@@ -118,6 +118,14 @@ async def test_from_files(tmp_path: Path, source: str) -> None:
         await store.pull("containers-storage:none")
 
 
+async def test_what_was_built_here_is_not_looked_for_elsewhere(tmp_path: Path, source: str) -> None:
+    store = Store(tmp_path, more='unqualified-search-registries = ["registry.invalid"]\n')
+    (image,) = await store.service.load(source, "app", lambda _: None)
+    assert image.names == ["localhost/app:latest"]
+    for name in ("app", "localhost/app", "localhost/app:latest"):
+        assert await store.pull(name) == image
+
+
 ARCHIVES = {  # what is written, and the name under which it is kept
     "docker-archive:app.tar:app:1": "docker.io/library/app:1",
     "docker-archive:app.tar:registry.example/app:2": "registry.example/app:2",

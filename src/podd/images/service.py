@@ -91,7 +91,11 @@ class ContainersStorage:
         return [await self._there(parse(kept)) for kept in names]
 
     async def _pull(self, asked: Named, given: Sequence[Credentials], progress: Progress) -> Image:
-        """The first of those that it may be. Where there are several, the last failure tells of all."""
+        """The first of those that it may be. What was built on this host is in no registry, and is taken as it is."""
+        if asked.domain in ("", LOCALHOST):
+            built = await anyio.to_thread.run_sync(self._find, asked.at(LOCALHOST) if not asked.domain else asked)
+            if built is not None:
+                return built
         candidates = self._registries().candidates(asked)
         for number, candidate in enumerate(candidates, 1):
             try:

@@ -37,6 +37,7 @@ from podd.driver.contract import (
 from podd.driver.handles import check_id
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Internal, NotFound, PoddError, Unavailable
+from podd.images.service import ContainersStorage
 from podd.images.storage import Storage
 from podd.linux.process import boot_id
 from podd.model.ids import SandboxId
@@ -70,6 +71,7 @@ class ShimDriver:
         self._section = section
         self._paths = paths
         self._storage = Storage(paths.images)
+        self.images = ContainersStorage(paths.images, self._storage)
         self._host: host.Host | None = None
         self._sandboxes: Sandboxes | None = None
         cache_dir = paths.network.cache_dir or f"{paths.state_dir}/cni"
@@ -118,6 +120,7 @@ class ShimDriver:
             await zygote.start()
         self._host, self._sandboxes = here, Sandboxes(here, self._networks, zygote, self._tasks)
         self._tasks.start_soon(self._warm)
+        self._tasks.start_soon(self.images.tidy)
         self._tasks.start_soon(self._networks.collect)
 
     async def __aexit__(
