@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,19 @@ def test_all_have_their_order_before_one_is_waited_for(
     ]
 
 
-def test_pods_are_restarted_one_after_the_other(run: Run, orders: FakeDaemon) -> None:
-    assert run("restart", "a", "bb").out == "pod/a restarted\npod/bb restarted\n"
-    assert orders.asked("Restart") == [{"name": "a", "wait": True}, {"name": "bb", "wait": True}]
+def test_pods_are_restarted_at_the_same_time(run: Run, daemon: FakeDaemon) -> None:
+    all_are_asked = threading.Barrier(3, timeout=10)
+
+    def restart(call: Call) -> Json:
+        all_are_asked.wait()
+        return named(call)
+
+    daemon.answers["Restart"] = restart
+    result = run("restart", "a", "missing", "bb")
+    assert (result.status, result.out) == (1, "pod/a restarted\npod/bb restarted\n")
+    assert result.err == "podd-cli: pod missing: not found; see podd-cli get pods -A\n"
+    asked = sorted(daemon.asked("Restart"), key=lambda call: str(call["name"]))
+    assert asked == [{"name": name, "wait": True} for name in ("a", "bb", "missing")]
 
 
 @pytest.mark.parametrize("word", ["start", "restart"])

@@ -36,10 +36,12 @@ def run(options: Namespace) -> int:
     if word in ORDERED:
         how["wait"] = waits
     with connect(options) as podd:
-        targets = orders.chosen(podd, options, names)
-        # A restart does not bear repeating, so several pods are restarted one after the other.
-        order = orders.together if waits and word != "restart" and len(targets) > 1 else orders.each
-        return order(podd, METHODS[word], targets, how, partial(_done, word, waits))
+        targets, done = orders.chosen(podd, options, names), partial(_done, word, waits)
+        if not waits or len(targets) < 2:
+            return orders.each(podd, METHODS[word], targets, how, done)
+        if word == "restart":
+            return orders.at_once(options, METHODS[word], targets, how, done)
+        return orders.together(podd, METHODS[word], targets, how, done)
 
 
 def _done(word: str, waited: bool, pod: Json) -> int:

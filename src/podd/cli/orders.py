@@ -6,6 +6,7 @@ from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from podd.cli.connect import connect
 from podd.cli.status import Json
 from podd.cli.text import complain, note
 from podd.cli.words import Usage, listed_namespace, whole_number
@@ -14,6 +15,9 @@ from podd.errors import NotFound, PoddError
 
 Target = tuple[str, str | None]
 """A pod's name or uid as it was given, and its namespace or None."""
+
+AT_ONCE = 64
+"""Connections, of which the daemon allows a user some hundreds."""
 
 Done = Callable[[Json], int]
 """Says what became of a pod that the daemon answered with. Returns the exit status."""
@@ -80,6 +84,40 @@ def each(
             if ignore_not_found and isinstance(refusal, NotFound):
                 continue
             result = complain(str(refusal))
+    return result
+
+
+def at_once(options: Namespace, method: str, targets: Sequence[Target], how: Mapping[str, Any], done: Done) -> int:
+    """As `each`, on a connection for every pod: for orders that do not bear repeating and are waited for.
+
+    Threads are not waited for: what ends this command ends them.
+    """
+    import queue
+    import threading
+
+    answers: list[queue.SimpleQueue[Json | Exception]] = []
+    room = threading.Semaphore(AT_ONCE)
+
+    def ask(target: Target, answer: queue.SimpleQueue[Json | Exception]) -> None:
+        name, namespace = target
+        try:
+            with room, connect(options) as podd:
+                answer.put(podd.call(method, {"name": name, "namespace": namespace, **how})["pod"])
+        except Exception as exc:  # noqa: BLE001  # raised again by who reads the queue
+            answer.put(exc)
+
+    for target in targets:
+        answers.append(queue.SimpleQueue())
+        threading.Thread(target=ask, args=(target, answers[-1]), daemon=True).start()
+    result = 0
+    for came in answers:
+        pod = came.get()
+        if isinstance(pod, PoddError):
+            result = complain(str(pod))
+        elif isinstance(pod, Exception):
+            raise pod
+        else:
+            result = done(pod) or result
     return result
 
 
