@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -278,6 +279,13 @@ class FakeEngine:
         os.write(writer, b"attached")
         os.close(writer)
         return Attachment(fd=reader, container="main", tty=False)
+
+    async def forward(self, name: str, namespace: str | None, port: int) -> int:
+        self._note("forward", name=name, port=port)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.sendall(b"forwarded")
+        return ours.detach()
 
     async def events(
         self, name: str | None, namespace: str | None, *, selector: str, since: str | None, follow: bool

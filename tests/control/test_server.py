@@ -302,6 +302,8 @@ WITH_FDS = {
     "a call that fails": (call("io.podd.Exec", EXEC, more=True), 3),
     "an exec": (call("io.podd.Exec", {**EXEC, "stdin_fd": 0, "stdout_fd": 1, "stderr_fd": 2}, more=True), 3),
     "a terminal": (call("io.podd.Exec", {**EXEC, "tty": True}, more=True), 3),
+    "forward": (call("io.podd.Forward", {"name": "web", "port": 80}), 3),
+    "forward for nobody": (call("io.podd.Forward", {"name": "web", "port": 80}, oneway=True), 3),
     "attach": (call("io.podd.Attach", {"name": "web"}), 3),
     "attach for nobody": (call("io.podd.Attach", {"name": "web"}, oneway=True), 3),
 }

@@ -73,6 +73,7 @@ ASKED: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("Drivers", {}, "drivers", {}),
     ("Info", {}, "info", {}),
     ("Reload", {}, "reload", {}),
+    ("Forward", {"name": "web", "port": 80}, "forward", {"name": "web", "port": 80}),
     ("Attach", {"name": "web", "stdin": True}, "attach", {"name": "web", "container": None, "stdin": True}),
 ]  # fmt: skip
 
@@ -200,6 +201,17 @@ def test_a_terminal_comes_with_the_first_reply(podd: Running) -> None:
         os.close(first.fds[0])
         assert next(replies).parameters["master_fd"] is None
     assert podd.engine.asked[-1][1]["terminal_size"] == (33, 99)
+
+
+def test_forward_hands_over_a_connection(podd: Running) -> None:
+    with podd.client() as client:
+        answer, fds = client.call_fds("Forward", {"name": "web", "port": 80})
+        fd = fds[answer["fd"]]
+        assert os.read(fd, 100) == b"forwarded"
+        os.close(fd)
+        for port in (0, 65536, "http"):
+            with pytest.raises(Invalid):
+                client.call("Forward", {"name": "web", "port": port})
 
 
 def test_attach_hands_over_its_stream(podd: Running) -> None:

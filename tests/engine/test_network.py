@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import anyio
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from podd.driver.contract import NetworkStatus
 from podd.engine.engine import Engine
+from podd.errors import Conflict, Unavailable
 from podd.testing.fake import CAPABILITIES, FakeDriver, FakeHost
 
 pytestmark = pytest.mark.anyio
@@ -301,3 +303,37 @@ async def test_two_pods_cannot_have_one_port(tmp_path: Path, host: FakeHost) -> 
         await one.delete("web", None, grace_period_s=0, wait=True)
         await anyio.sleep(30)
         assert led(host) == {"other": [8080]}
+
+
+# ---- a connection from outside ---------------------------------------------------------------------------------------
+
+
+async def test_a_port_is_reached_from_inside_the_pods_network(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, PLAIN)
+        for address in ("127.0.0.1", "::1"):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with socket.create_server((address, 0), family=family) as server:
+                port = server.getsockname()[1]
+                fd = await one.forward("web", None, port)
+                with socket.socket(fileno=fd) as ours, server.accept()[0] as theirs:
+                    theirs.sendall(b"hello")
+                    await anyio.wait_readable(ours)
+                    assert ours.recv(10) == b"hello"
+        with pytest.raises(Unavailable, match=rf"port {port}: dial tcp 127.0.0.1:{port}: connect: connection refused"):
+            await one.forward("web", None, port)
+        await one.pause("web", None)
+        with pytest.raises(Conflict, match="pod web: is paused"):
+            await one.forward("web", None, port)
+        await one.resume("web", None)
+        await one.stop("web", None, grace_period_s=0, wait=True)
+        with pytest.raises(Conflict, match="is not running"):
+            await one.forward("web", None, port)
+
+
+async def test_a_driver_that_does_not_open_sockets_is_not_waited_for_for_ever(tmp_path: Path, host: FakeHost) -> None:
+    host.fault("open_socket", hang=True)
+    async with engine(tmp_path, host) as one:
+        await apply(one, PLAIN)
+        with pytest.raises(Unavailable, match="port 80: no answer within 10 s"):
+            await one.forward("web", None, 80)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from podd.cli.connect import connect
 from podd.cli.main import COMMANDS, command_parser, global_parser, load
-from podd.cli.status import container_names
+from podd.cli.status import Json, container_names
 from podd.cli.words import OBJECT_WORDS, POD_WORDS, Usage, pod_name
 from podd.control.client import Client
 from podd.errors import PoddError
@@ -18,7 +18,7 @@ from podd.errors import PoddError
 NO_FILES, FILES = ":", ":files"
 ANSWER_S = 2.0  # a daemon that is stuck must not hang the shell
 WITH_RESOURCE_WORD = ("get", "describe", "delete", "label", "annotate")
-WITH_ONE_POD = ("resize", "logs", "exec", "attach", "debug", "events", "stats", "ns", "tree")
+WITH_ONE_POD = ("resize", "logs", "exec", "attach", "debug", "events", "stats", "ns", "tree", "port-forward")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -110,6 +110,8 @@ class Line:
                 yield from (f"pod/{name}" for name in self._pods([pod_name(word) for word in given if "/" in word]))
         elif command == "create":
             yield from {(): ("configmap", "secret"), ("secret",): ("generic",)}.get(tuple(given), ())
+        elif command == "port-forward" and given:
+            yield from self._ports()
         elif command in ("stop", "start", "restart", "pause", "resume") or (command in WITH_ONE_POD and not given):
             yield from self._pods(given)
 
@@ -134,12 +136,22 @@ class Line:
         yield from sorted({pod["metadata"]["namespace"] for pod in pods})
 
     def _containers(self) -> Iterator[str]:
-        if len(self._words) < 2:
-            return
+        if len(self._words) >= 2:
+            yield from container_names(self._pod())
+
+    def _ports(self) -> Iterator[str]:
+        """What the pod says it listens on."""
+        for container in self._pod()["spec"]["containers"]:
+            for port in container.get("ports", ()):
+                if port.get("protocol", "TCP") == "TCP":
+                    name = f"\t{port['name']}" if port.get("name") else ""
+                    yield f"{port['containerPort']}{name}"
+
+    def _pod(self) -> Json:
         with self._connect() as podd:
             asked = {"name": pod_name(self._words[1]), "namespace": self._values.get("namespace")}
-            pod = podd.call("Get", asked)["pod"]
-        yield from container_names(pod)
+            pod: Json = podd.call("Get", asked)["pod"]
+        return pod
 
 
 def _options(parser: ArgumentParser) -> dict[str, Action]:

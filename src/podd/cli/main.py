@@ -32,6 +32,7 @@ COMMANDS = {  # word: its module in podd.cli, and what it does
     "logs": ("logs", "show what containers wrote"),
     "exec": ("exec", "run a command in a container"),
     "attach": ("attach", "connect to a container's main process"),
+    "port-forward": ("forward", "reach ports of a pod from this host"),
     "debug": ("debug", "add a container to a running pod, to look into it"),
     "events": ("events", "show what happened"),
     "stats": ("stats", "show what pods use"),
@@ -110,7 +111,7 @@ def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
 
 
 def global_parser() -> Parser:
-    commands = "\n".join(f"  {word:<12}{summary}" for word, (_, summary) in COMMANDS.items())
+    commands = "\n".join(f"  {word:<14}{summary}" for word, (_, summary) in COMMANDS.items())
     parser = Parser(
         prog="podd-cli",
         description="Run pods on this host.",

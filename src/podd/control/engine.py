@@ -176,6 +176,13 @@ class Engine(Objects, Protocol):
 
     async def attach(self, name: str, namespace: str | None, container: str | None, *, stdin: bool) -> Attachment: ...
 
+    async def forward(self, name: str, namespace: str | None, port: int) -> int:
+        """A stream socket that is connected to a port of the pod, from inside its network; the caller owns it.
+
+        Raises Unavailable: nothing listens there.
+        """
+        ...
+
     # ---- what is going on
     def events(
         self, name: str | None, namespace: str | None, *, selector: str, since: str | None, follow: bool

@@ -14,6 +14,7 @@ from podd.model.status import PodStatus
 from podd.model.value import Value
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=2**16 - 1)]
 Cells = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
 
 
@@ -184,6 +185,14 @@ class AttachReply(Value):
     fd: int
     container: str
     tty: bool
+
+
+class ForwardParameters(OnePod, kw_only=True):
+    port: Port
+
+
+class ForwardReply(Value):
+    fd: int
 
 
 # ---- what is going on

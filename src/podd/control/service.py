@@ -56,6 +56,7 @@ class _Methods:
             "Logs": Method(m.LogsParameters, self._logs, more="required", paced=True),
             "Exec": Method(m.ExecParameters, self._exec, more="required", changes=True),
             "Attach": Method(m.AttachParameters, self._attach, changes=True),
+            "Forward": Method(m.ForwardParameters, self._forward, changes=True),
             "Events": Method(m.EventsParameters, self._events, more="required"),
             "Stats": Method(m.SomePods, self._stats),
             "Namespaces": Method(m.SomePods, self._namespaces),
@@ -186,6 +187,9 @@ class _Methods:
     async def _attach(self, context: Context, asked: m.AttachParameters) -> m.AttachReply:
         got = await self._engine.attach(asked.name, asked.namespace, asked.container, stdin=bool(asked.stdin))
         return m.AttachReply(fd=context.give(got.fd), container=got.container, tty=got.tty)
+
+    async def _forward(self, context: Context, asked: m.ForwardParameters) -> m.ForwardReply:
+        return m.ForwardReply(fd=context.give(await self._engine.forward(asked.name, asked.namespace, asked.port)))
 
     # ---- what is going on
     async def _events(self, context: Context, asked: m.EventsParameters) -> m.EventsReply:

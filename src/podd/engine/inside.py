@@ -10,17 +10,20 @@ import anyio
 
 from podd.core import container, plan, sandbox
 from podd.core.look import is_done, is_finished, of_kind, spec_of
-from podd.driver.contract import CanAttach, CanExec, CanInspect, CanStats, ExecRequest, Exit, Handle
+from podd.driver.contract import CanAttach, CanConnect, CanExec, CanInspect, CanStats, ExecRequest, Exit, Handle
 from podd.engine.actor import Actor
 from podd.engine.clock import Clock, since_ns
+from podd.engine.handlers import Failed
+from podd.engine.handlers.dial import OWN, connected
 from podd.engine.logs import Standing, read_log
 from podd.engine.registry import Registry, view
 from podd.engine.view import Attachment, LogLine, PodCgroups, PodNamespaces, PodUsage
-from podd.errors import Conflict, Invalid, NotFound, PoddError, Unsupported
+from podd.errors import Conflict, Invalid, NotFound, PoddError, Unavailable, Unsupported
 
 T = TypeVar("T")
 
 KILL_S = 10  # how long ending an exec may take after its client has left
+FORWARD_S = 10  # how long a pod may take to accept a connection
 
 
 class Session:
@@ -101,6 +104,22 @@ class Inside:
             raise Invalid(f"container {member}: has no input", remedy="set stdin: true in its spec")
         fd = await driver.attach(_running(actor, member), stdin=stdin)
         return Attachment(fd=fd, container=member, tty=spec.tty)
+
+    async def forward(self, name: str, namespace: str | None, port: int) -> int:
+        actor = self._registry.find(name, namespace)
+        network = _power(actor, CanConnect, "connect")
+        box = _sandbox(actor)
+        _refuse_paused(actor, f"pod {actor.state.pod.metadata.name}")
+        addresses = [*OWN, *(ip.ip for ip in view(actor.state).status.pod_ips)]
+        failures: list[Failed] = []
+        with anyio.move_on_after(FORWARD_S):
+            for address in addresses:
+                try:
+                    return (await connected(network, box, address, port)).detach()
+                except Failed as exc:
+                    failures.append(exc)
+        why = str(failures[0]) if failures else f"no answer within {FORWARD_S} s"
+        raise Unavailable(f"pod {actor.state.pod.metadata.name}: port {port}: {why}", remedy="is it the right port?")
 
     async def stats(self, name: str | None, namespace: str | None) -> Sequence[PodUsage]:
         found = []
@@ -189,9 +208,13 @@ def _running(actor: Actor, member: str) -> Handle:
     if not isinstance(instance, container.Live):
         pod = actor.state.pod.metadata.name
         raise Conflict(f"container {member}: is not running", remedy=f"podd-cli describe pod {pod} says why")
-    if actor.state.freezer != "thawed":
-        raise Conflict(f"container {member}: is paused", remedy=f"podd-cli resume {actor.state.pod.metadata.name}")
+    _refuse_paused(actor, f"container {member}")
     return instance.handle
+
+
+def _refuse_paused(actor: Actor, what: str) -> None:
+    if actor.state.freezer != "thawed":
+        raise Conflict(f"{what}: is paused", remedy=f"podd-cli resume {actor.state.pod.metadata.name}")
 
 
 def _sandbox(actor: Actor) -> Handle:

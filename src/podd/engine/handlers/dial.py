@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import anyio
 from anyio.abc import ByteStream
 
+from podd.driver.contract import CanConnect, Handle
 from podd.engine.handlers.place import Failed, Place
 from podd.errors import PoddError
 
@@ -74,10 +75,14 @@ async def dial(place: Place, host: str, port: int) -> Connection:
 
 
 async def _connect(place: Place, address: str, port: int) -> Connection:
+    return Connection(await connected(place.network, place.sandbox, address, port), join(address, port))
+
+
+async def connected(network: CanConnect, sandbox: Handle, address: str, port: int) -> socket.socket:
+    """A socket of the sandbox's network, which does not block. Raises Failed; PoddError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    fd = await place.network.open_socket(place.sandbox, family, socket.SOCK_STREAM)
+    fd = await network.open_socket(sandbox, family, socket.SOCK_STREAM)
     sock = socket.socket(family, socket.SOCK_STREAM, fileno=fd)
-    name = join(address, port)
     try:
         sock.setblocking(False)
         # To an address of its own the kernel connects, or is refused, before the first call returns to say that it is
@@ -88,11 +93,11 @@ async def _connect(place: Place, address: str, port: int) -> Connection:
             await anyio.wait_writable(sock)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error not in (0, errno.EISCONN):
-            raise Failed(f"dial tcp {name}: connect: {os.strerror(error).lower()}")
+            raise Failed(f"dial tcp {join(address, port)}: connect: {os.strerror(error).lower()}")
     except BaseException:
         sock.close()
         raise
-    return Connection(sock, name)
+    return sock
 
 
 async def _addresses(host: str, port: int) -> Sequence[str]:
