@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from podd.core import events as ev
 from podd.core import look, status
+from podd.core.decide import sandbox_id
 from podd.errors import Conflict
 from podd.model.pod import (
     Container,
@@ -136,6 +137,28 @@ def test_a_pod_ends_at_its_deadline_whatever_its_members_do() -> None:
     world.settle()
     world.sleep(59)
     assert world.running == ["a"], "started again it has all its time again"
+
+
+def test_a_pod_that_has_more_of_the_disk_than_it_may_is_evicted_for_good() -> None:
+    world = World.of("a", termination_grace_period_seconds=600)
+    world.settle()
+    box = world.state.sandbox
+    assert box is not None
+    world.feed(ev.DiskExceeded(id=sandbox_id(world.state.uid, 7), message="of a sandbox that is no more"))
+    assert not world.signals
+    world.feed(ev.DiskExceeded(id=box.id, message="too much"))
+    world.restart_podd()
+    world.sleep(1)
+    world.settle()
+    found = status.status(world.state, str)
+    assert (found.phase, found.reason, found.message) == ("Failed", "Evicted", "too much")
+    assert [(told.reason, told.message) for told in world.told if told.reason == "Evicted"] == [("Evicted", "too much")]
+    world.sleep(10_000)
+    assert not world.live
+    assert not world.sandboxes
+    world.feed(ev.StartAsked())
+    world.settle()
+    assert world.running == ["a"], "started again it begins with an empty disk"
 
 
 def test_a_deadline_passes_while_the_pod_is_paused_or_waits_for_another_try() -> None:

@@ -121,6 +121,20 @@ def test_pods_of_one_image_keep_apart_what_they_write(podd: Podd) -> None:
     assert stats[0]["layers"]["a"] >= 1 << 20
 
 
+def test_who_fills_the_disk_is_evicted(podd: Podd) -> None:
+    limits = {"limits": {"ephemeral-storage": "1Mi"}}
+    fill = "head -c 3145728 /dev/urandom > /data/fill; echo filled; sleep 1000"
+    podd.apply(manifest("greedy", app("a", fill, resources=limits)))
+    podd.apply(manifest("modest", app("a", "echo up; sleep 1000", resources=limits)))
+    found = until(lambda: (now := podd.status("greedy"))["phase"] == "Failed" and now, "it is evicted", limit_s=40)
+    assert (found["reason"], found["message"]) == (
+        "Evicted",
+        'Container a exceeded its local ephemeral storage limit "1Mi"',
+    )
+    assert podd.status("modest")["phase"] == "Running"
+    until(lambda: not list(podd.folder.glob("state/**/fill")), "the disk has it back")
+
+
 def test_a_container_that_ends_runs_again_from_its_image(podd: Podd) -> None:
     podd.apply(manifest("again", app("a", "test -e /data/mine && echo seen; echo > /data/mine; echo up; sleep 1000")))
     printed(podd, "again")

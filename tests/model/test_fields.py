@@ -398,7 +398,7 @@ def test_an_impossible_value_is_refused_whoever_asks(strict: bool) -> None:
 
 
 def test_amounts_that_podd_does_not_do_are_left_out() -> None:
-    amounts = {"cpu": "1", "ephemeral-storage": "1Gi", "example.com/gpu": "1"}
+    amounts = {"cpu": "1", "hugepages-2Mi": "4Mi", "example.com/gpu": "1"}
     document, _ = with_field("Container", "resources", {"limits": amounts})
     with pytest.raises(Invalid):
         manifest.parse(json.dumps(document))
@@ -407,7 +407,7 @@ def test_amounts_that_podd_does_not_do_are_left_out() -> None:
     assert member.resources.limits == {"cpu": "1"}
     at = "spec.containers[0]"
     assert {remark.path for remark in read.remarks} == {
-        f"{at}.resources.limits.ephemeral-storage",
+        f"{at}.resources.limits.hugepages-2Mi",
         f"{at}.resources.limits[example.com/gpu]",
     }
 

@@ -581,11 +581,6 @@ BAD: dict[str, tuple[tuple[Found, Found], str, str]] = {
         f"{C0}.resources.limits.hugepages-2Mi",
         "podd counts no huge pages",
     ),
-    "disk": (
-        member(resources={"limits": {"ephemeral-storage": "1Gi"}}),
-        f"{C0}.resources.limits.ephemeral-storage",
-        "podd does not limit what a container writes to disk yet",
-    ),
     "thousandths of a byte": (
         member(resources={"requests": {"memory": "500m"}}),
         f"{C0}.resources.requests.memory",
@@ -756,16 +751,6 @@ WARNED: dict[str, tuple[tuple[Found, Found], str, str]] = {
         member(resources={"limits": {"memory": "1.1Gi"}}),
         f"{C0}.resources.limits.memory",
         "1.1Gi is not a whole number, and is rounded up to 1181116007",
-    ),
-    "a size on disk": (
-        check({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Gi"}}]}),
-        "spec.volumes[0].emptyDir.sizeLimit",
-        "bounds nothing on disk: podd evicts no pods",
-    ),
-    "a request of disk": (
-        member(resources={"requests": {"ephemeral-storage": "1Gi"}}),
-        f"{C0}.resources.requests.ephemeral-storage",
-        "has no effect: podd does not limit what a container writes to disk yet",
     ),
 }
 

@@ -43,7 +43,17 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
             return _absorb_published(state, report)
         case ev.PredecessorGone() if state.replaces is not None:
             return replace(state, replaces=None, started_at_ns=state.started_at_ns and now_ns), []
-        case ev.Frozen() if isinstance(state.sandbox, sandbox.Ready):
+        case ev.Frozen() | ev.DiskExceeded() if isinstance(state.sandbox, sandbox.Ready):
+            return _absorb_while_ready(state, state.sandbox, report, now_ns)
+        case _:
+            return state, []
+
+
+def _absorb_while_ready(state: PodState, box: sandbox.Ready, report: ev.Report, now_ns: int) -> Steps:
+    match report:
+        case ev.DiskExceeded(id=id, message=message) if id == box.id:
+            return replace(state, evicted=message), []
+        case ev.Frozen():
             return _absorb_frozen(state, report, now_ns)
         case _:
             return state, []

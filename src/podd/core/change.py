@@ -47,6 +47,7 @@ def afresh(state: PodState) -> PodState:
         goal=Goal(),
         members=members,
         failed_start=None,
+        evicted="",
         backoff=Backoff(),
         lost_at_ns=None,
         started_at_ns=None,

@@ -31,6 +31,8 @@ from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd.model.pod import ROOTFS
 
 DEADLINE_EXCEEDED, KEYSTONE_ENDED, DEPENDENCY_FAILED = "DeadlineExceeded", "KeystoneEnded", "DependencyFailed"
+EVICTED = "Evicted"
+EVICTION_GRACE_S = 1.0  # the kubelet's: what fills the disk is not given time for it
 OVER = {
     DEADLINE_EXCEEDED: "Pod was active on the node longer than the specified deadline",
     DEPENDENCY_FAILED: "What members wait for has ended and does not come back",
@@ -86,6 +88,8 @@ def _over(state: PodState, now_ns: int) -> str | None:
     """Why the pod has come to its end, "" where its members say it; None: it has not."""
     if state.failed_start is not None and state.failed_start.retry_at_ns is None:
         return None  # its members never ran
+    if state.evicted:
+        return EVICTED
     deadline = deadline_ns(state)
     if deadline is not None and now_ns >= deadline:
         return DEADLINE_EXCEEDED
@@ -102,8 +106,8 @@ def _over(state: PodState, now_ns: int) -> str | None:
 
 def _finish(state: PodState, why: str, now_ns: int) -> Steps:
     """End what still runs, sidecars mostly, and rest."""
-    grace_s = float(state.pod.spec.termination_grace_period_seconds)
-    message = OVER.get(why)
+    grace_s = EVICTION_GRACE_S if why == EVICTED else float(state.pod.spec.termination_grace_period_seconds)
+    message = state.evicted if why == EVICTED else OVER.get(why)
     told: list[ev.Action] = [ev.Tell(reason=why, message=message, type="Warning")] if message else []
     over = replace(state, goal=Goal(want="finish", grace_s=grace_s, reason=why))
     ended, actions = (over, []) if state.sandbox is None else ending.end(over, now_ns)

@@ -217,6 +217,13 @@ class Published(Report):
     failure: Failure | None = None
 
 
+class DiskExceeded(Report):
+    """The pod has written more than it may, while it was in that sandbox. message: of what, in the kubelet's words."""
+
+    id: SandboxId
+    message: str
+
+
 class PredecessorGone(Report):
     """Nothing is left of the pod whose place this one takes: let it go."""
 

@@ -125,6 +125,7 @@ class PodState(Value):
     publishing: int = 0  # the one whose ports its driver has been told to lead to it
     not_published: Failure | None = None  # why those of the newest do not
     failed_start: FailedStart | None = None
+    evicted: str = ""  # why it has to go, whatever its members do; "" for nothing
     freezer: Literal["thawed", "freezing", "frozen", "thawing"] = "thawed"
     started_at_ns: int | None = None  # when podd first set out to start it
     start_began_ns: int | None = None

@@ -170,7 +170,7 @@ def reason(state: PodState) -> tuple[str, str]:
     if state.goal.want == "restart":
         return "Restarting", ""
     if state.goal.want == "finish" and state.goal.reason:
-        return state.goal.reason, decide.OVER.get(state.goal.reason, "")
+        return state.goal.reason, decide.OVER.get(state.goal.reason, state.evicted)
     if state.freezer == "frozen":
         return "Paused", ""
     if state.replaces is not None:

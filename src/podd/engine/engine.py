@@ -28,6 +28,7 @@ from podd.engine.aside import Aside
 from podd.engine.clock import Clock, rfc3339, since_ns
 from podd.engine.convergence import Check, Convergence
 from podd.engine.drivers import Drivers
+from podd.engine.eviction import Eviction
 from podd.engine.images import Pulls
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
@@ -132,6 +133,7 @@ class Engine(Inside):
             accept=self._actors.accept,
         )
         self._static = StaticPods(self._registry, self._convergence, self._memory, self._actors.end, settings.pods_dir)
+        self._eviction = Eviction(self._registry, host)
         self._listen = listen
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -140,6 +142,7 @@ class Engine(Inside):
             async with anyio.create_task_group() as tasks:
                 await self._recover(tasks)
                 tasks.start_soon(self._checkpoint)
+                tasks.start_soon(self._eviction.run)
                 if self._settings.pods_dir:
                     tasks.start_soon(self._static.run)
                     tasks.start_soon(self._listen, self._settings.pods_dir, self._static.look)

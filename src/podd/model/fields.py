@@ -48,6 +48,7 @@ def _ignored(note: str) -> Field:
     return Field(treatment=Treatment.IGNORED, note=note)
 
 
+_LOOKED_AT = "looked at every 10 s, and the pod evicted that has more"
 _NO_CLUSTER = "podd is not a cluster: there is one host and no scheduler"
 _NO_ACCOUNTS = "podd is not a cluster: there are no service accounts"
 _SERVER = "set by a server"
@@ -118,7 +119,7 @@ _POD_SPEC = {
     "workloadRef": _no_effect(_NO_CLUSTER),
     "tolerations": _no_effect(_NO_CLUSTER),
     "topologySpreadConstraints": _no_effect(_NO_CLUSTER),
-    "evictionResponders": _no_effect("podd evicts nothing"),
+    "evictionResponders": _no_effect("podd asks nobody before it evicts a pod"),
     "enableServiceLinks": _no_effect("podd is not a cluster: there are no services", True, False),
     "automountServiceAccountToken": _no_effect(_NO_ACCOUNTS, False),
     "serviceAccount": _no_effect(_NO_ACCOUNTS, "", "default"),
@@ -266,7 +267,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     "Volume": _VOLUME,
     "EmptyDirVolumeSource": {
         "medium": _honoured(),
-        "sizeLimit": _honoured("in memory. On disk it bounds nothing, and a warning says so"),
+        "sizeLimit": _honoured(f"in memory a bound. On disk {_LOOKED_AT}"),
         "mode": _not_yet("set the mode of a volume"),
     },
     "HostPathVolumeSource": {"path": _honoured(), "type": _honoured()},
@@ -423,7 +424,7 @@ RESOURCES: dict[str, Field] = {
     "cpu": _honoured(),
     "memory": _honoured(),
     PIDS: _honoured("podd's own: how many processes"),
-    "ephemeral-storage": _not_yet("limit what a container writes to disk"),
+    "ephemeral-storage": _honoured(f"{_LOOKED_AT}; counted are root file systems, logs and emptyDirs on disk"),
     "hugepages-<size>": _refused(
         "podd counts no huge pages", remedy="leave it out: a program may map what the host has reserved"
     ),

@@ -349,7 +349,8 @@ class FakeDriver:
                 pids=sum(one.pids or 0 for one in used.values()),
                 pids_limit=box.observed.limits.pids,
             )
-            return SandboxUsage(at_ns=self._host.now_ns(), pod=pod, containers=used)
+            layers = {one.id: self._host.written.get(self._container(one).config.name, 0) for one in containers}
+            return SandboxUsage(at_ns=self._host.now_ns(), pod=pod, containers=used, layers=layers)
 
         return await self._do("usage", sandbox.id, self._pod_of(sandbox.id), read)
 

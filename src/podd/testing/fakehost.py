@@ -77,6 +77,7 @@ class FakeSandbox:
 class FakeHost:
     """sandboxes: what is there now. violations: see `verify`.
 
+    written: bytes of the disk that running containers have in their roots, by name.
     network: which new sandboxes get an address of; one that is not ready gives none.
     observe: alters what the kernel would say of a container, to play a host that does not do as it was told.
     on_effect: called with each effect as it happens, for instance to see that its intent was stored before.
@@ -92,6 +93,7 @@ class FakeHost:
         self.journal: list[Entry] = []
         self.violations: list[str] = []
         self.sandboxes: dict[SandboxId, FakeSandbox] = {}
+        self.written: dict[str, int] = {}
         self.network = NetworkStatus(ready=True, name="fake")
         self.observe: Callable[[ContainerConfig, Observed], Observed] = lambda _config, observed: observed
         self.on_effect: Callable[[Entry], None] = lambda _entry: None
