@@ -79,6 +79,24 @@ def test_all_containers(run: Run, of_two: FakeDaemon) -> None:
     assert run("logs", "p", "--all-containers", "--prefix").out == "[pod/p/web] x\n[pod/p/db] x\n"
 
 
+def test_of_pods_by_label(run: Run, daemon: FakeDaemon) -> None:
+    two = [pod("p", running("web"), running("db")), pod("q", running("web"))]
+    daemon.answers["List"] = lambda call: {"pods": two if call.parameters["selector"] == "app=x" else []}
+    daemon.answers["Logs"] = lambda call: [{"lines": [line("x", call.parameters["container"])]}]
+    assert run("logs", "-l", "app=x", "--prefix").out == "[pod/p/web] x\n[pod/p/db] x\n[pod/q/web] x\n"
+    assert {call["tail"] for call in daemon.asked("Logs")} == {10}
+    assert run("logs", "-l", "app=x", "-c", "db", "--tail=-1", "--prefix").out == "[pod/p/db] x\n"
+    assert "tail" not in daemon.asked("Logs")[-1]
+    assert sorted(run("logs", "-l", "app=x", "-f", "-c", "web", "--prefix").lines) == ["[pod/p/web] x", "[pod/q/web] x"]
+    assert run("logs", "-l", "app=x", "-c", "no") == (0, "", "no container no in 2 pods\n")
+    assert run("logs", "-l", "app=y") == (0, "", "no pods\n")
+
+
+@pytest.mark.parametrize("argv", [(), ("p", "-l", "app=x")])
+def test_pods_are_named_or_chosen(argv: tuple[str, ...], run: Run, daemon: FakeDaemon) -> None:
+    assert run("logs", *argv).status == 2
+
+
 def test_all_containers_as_they_write(run: Run, of_two: FakeDaemon) -> None:
     """web writes, then db, then web again: each waits until the one before is shown to have been sent."""
     turns = [threading.Event() for _ in range(3)]
