@@ -48,6 +48,27 @@ def test_members_share_what_they_can_on_dockerd(on_docker: Podd, runtime: str) -
     assert podd.status("p")["podd"]["startSkewUs"] >= 0
 
 
+def test_a_pod_has_its_own_names_and_resolver(on_docker: Podd) -> None:
+    podd = on_docker
+    wanted = {
+        "hostAliases": [{"ip": "192.0.2.7", "hostnames": ["db"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["192.0.2.53"], "searches": ["a.example"]},
+    }
+    podd.apply(manifest("p", image(sleeper("a")), image(sleeper("b")), subdomain="sub", **wanted))
+
+    def cat(member: str, name: str) -> list[str]:
+        return podd.cli("exec", "p", "-c", member, "--", "cat", f"/etc/{name}").splitlines()
+
+    assert cat("a", "hostname") == ["p"]
+    assert cat("a", "hosts")[-3:] == [
+        *("127.0.0.1\tp.sub.default.svc.cluster.local\tp", "# of hostAliases", "192.0.2.7\tdb")
+    ]
+    assert cat("a", "resolv.conf")[1:] == ["nameserver 192.0.2.53", "search a.example"]
+    podd.cli("exec", "p", "-c", "a", "--", "sh", "-c", "echo 192.0.2.8 later >> /etc/hosts")
+    assert cat("b", "hosts")[-1] == "192.0.2.8 later", "one file for all"
+
+
 def test_members_talk_over_localhost_and_dev_shm(on_docker: Podd) -> None:
     podd = on_docker
     server = sh("server", "while :; do echo over localhost | nc -l -p 8080; done")

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import structlog
@@ -36,7 +36,7 @@ from podd_docker.flights import guarded
 from podd_docker.following import Following
 from podd_docker.found import Found
 from podd_docker.handles import ContainerState, Hold, SandboxState
-from podd_docker.hold import Holds
+from podd_docker.hold import Held, Holds
 from podd_docker.host import Host
 from podd_docker.images import Images
 from podd_docker.watch import Watch
@@ -84,6 +84,7 @@ class Containers:
             profile = config.security.seccomp
             seccomp = await anyio.to_thread.run_sync(filters.text, profile, granted(config))
         parts = await anyio.to_thread.run_sync(self._host.bind_parts, config.sandbox_id, config.id, config.mounts)
+        files = await anyio.to_thread.run_sync(self._host.files, config.sandbox_id)
         body = plans.member_body(
             config,
             owner=self._owner,
@@ -93,11 +94,12 @@ class Containers:
             seccomp=seccomp,
             target=target,
             binds=parts,
+            files=files,
             least_oom_score_adj=self._host.least_oom_score_adj,
         )
         try:
-            docker_id = await create(self._api, plans.name_of(config.id), body)
-            hold, observed = await self._held(sandbox, config, image, docker_id)
+            docker_id, there = await create(self._api, plans.name_of(config.id), body)
+            hold, observed = await self._held(sandbox, config, image, docker_id, there)
         except Conflict:
             raise
         except Exception:
@@ -121,16 +123,20 @@ class Containers:
     # ---- holding
 
     async def _held(
-        self, sandbox: SandboxState, config: ContainerConfig, image: Mapping[str, Any], docker_id: str
+        self,
+        sandbox: SandboxState,
+        config: ContainerConfig,
+        image: Mapping[str, Any],
+        docker_id: str,
+        found: Found | None,
     ) -> tuple[Hold | None, Observed | None]:
-        """None: dockerd cannot, so its program is looked at beforehand."""
+        """None: dockerd cannot, so its program is looked at beforehand. found: where it was there before."""
         if not sandbox.runtime:
             await self._images.check_command(config, image, docker_id)
             return None, None
-        found = await self._found(config.id)
-        if not found.is_running:
+        if found is None or not found.is_running:
             try:
-                await self._start_held(docker_id)
+                await self._holds.start(self._api, docker_id)
             except Invalid:
                 await self._images.check_command(config, image, docker_id)  # tells it in fewer words
                 raise
@@ -144,14 +150,6 @@ class Containers:
             )
         return hold, await self._observed(found)
 
-    async def _start_held(self, docker_id: str) -> None:
-        await anyio.to_thread.run_sync(self._holds.mark, docker_id)
-        try:
-            await self._api.post(f"containers/{docker_id}/start")
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._holds.unmark, docker_id)
-
     async def _waits(self, found: Found) -> bool:
         return await anyio.to_thread.run_sync(self._holds.waits, found.docker_id)
 
@@ -159,7 +157,8 @@ class Containers:
 
     async def start(self, containers: Sequence[Handle]) -> Sequence[ContainerStarted]:
         states = [(container.id, handles.container_state(container)) for container in containers]
-        passed = await self._holds.release(states)
+        held = [Held(of, its.sandbox, its.docker_id, its.hold) for of, its in states if its.hold is not None]
+        passed = await self._holds.release(held)
         answers: dict[str, ContainerStarted] = {}
 
         async def one(of: str, state: ContainerState) -> None:
@@ -355,8 +354,15 @@ class Containers:
         return theirs.detach()
 
 
-async def create(api: Api, name: str, body: plans.Body) -> str:
-    """dockerd's id of the container; of the one that is there, where it was made by the same request.
+class Made(NamedTuple):
+    """there: what it is, where it was there already."""
+
+    docker_id: str
+    there: Found | None = None
+
+
+async def create(api: Api, name: str, body: plans.Body) -> Made:
+    """Make the container; or find the one that is there, where it was made by the same request.
 
     Raises Conflict: it was made by another; NotFound: there is no such image; Invalid: dockerd does not like it.
     """
@@ -366,10 +372,10 @@ async def create(api: Api, name: str, body: plans.Body) -> str:
         there = Found(await api.get(f"containers/{name}/json"))
         if there.labels.get(plans.CONFIG) != body["Labels"][plans.CONFIG]:
             raise Conflict(f"container {name}: it was made from another configuration") from None
-        return there.docker_id
+        return Made(there.docker_id, there)
     for warning in made.get("Warnings") or ():
         log.warning("container.limited", container=name, note=warning)
-    return str(made["Id"])
+    return Made(str(made["Id"]))
 
 
 def _not_started(of: str, why: str) -> ContainerStarted:

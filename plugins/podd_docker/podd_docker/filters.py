@@ -40,16 +40,25 @@ def text(profile: str, mask: int) -> str:
         raise Invalid(f"seccomp profile {path}: is no JSON: {exc}") from exc
 
 
+@lru_cache
+def of_holder() -> str:
+    """The default without any capability, for the machine's own programs alone: compiled in half the time."""
+    profile = _profile(os.uname().machine, 0)
+    return json.dumps({**profile, "architectures": profile["architectures"][:1]})
+
+
 @lru_cache(maxsize=64)
 def _default(machine: str, mask: int) -> str:
+    return json.dumps(_profile(machine, mask))
+
+
+def _profile(machine: str, mask: int) -> dict[str, Any]:
     profile = default.profile(machine, mask)
-    return json.dumps(
-        {
-            "defaultAction": "SCMP_ACT_ERRNO",  # EPERM, as the profile has it
-            "architectures": [f"SCMP_ARCH_{name}" for name in profile.architectures],
-            "syscalls": [_rule(rule) for rule in profile.rules],
-        }
-    )
+    return {
+        "defaultAction": "SCMP_ACT_ERRNO",  # EPERM, as the profile has it
+        "architectures": [f"SCMP_ARCH_{name}" for name in profile.architectures],
+        "syscalls": [_rule(rule) for rule in profile.rules],
+    }
 
 
 def _rule(rule: Rule) -> dict[str, Any]:

@@ -13,16 +13,29 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from glob import escape, glob
+from typing import NamedTuple
 
 import anyio
 
 from podd.linux.process import PidIdentity, boot_id, identity, open_pidfd
 from podd.shim.files import unlink
-from podd_docker.handles import ContainerState, Hold
+from podd_docker.api import Api
+from podd_docker.handles import Hold
 
 NAMESPACE = "moby"  # dockerd's, in containerd
 FIFO = "exec.fifo"
 _RELEASED = "released"
+LOOK_S = 0.1
+"""Who waits at a FIFO and is let go writes at once. Who does not may not be there any more."""
+
+
+class Held(NamedTuple):
+    """A member that waits."""
+
+    id: str
+    sandbox: str
+    docker_id: str
+    hold: Hold
 
 
 class Holds:
@@ -33,17 +46,26 @@ class Holds:
         self._exec_root = exec_root
         self._folder = folder
 
-    # ---- holding. Blocks: for worker threads
+    # ---- holding
 
-    def mark(self, docker_id: str) -> None:
+    async def start(self, api: Api, docker_id: str) -> None:
+        """Have dockerd make its process, and no more. Raises as Api.post."""
+        await anyio.to_thread.run_sync(self._mark, docker_id)
+        try:
+            await api.post(f"containers/{docker_id}/start")
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.unmark, docker_id)
+
+    def _mark(self, docker_id: str) -> None:
         """Have the next start of the container be none."""
-        path = self._mark(docker_id)
+        path = self._mark_of(docker_id)
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
     def unmark(self, docker_id: str) -> None:
         """Of one that has none: nothing."""
-        unlink(self._mark(docker_id))
+        unlink(self._mark_of(docker_id))
 
     def waits(self, docker_id: str) -> bool:
         return bool(self._fifo(docker_id))
@@ -55,7 +77,7 @@ class Holds:
                 return Hold(pid=pid, starttime_ticks=identity(pid).starttime_ticks, program=_program(pid))
         return None
 
-    def _mark(self, docker_id: str) -> str:
+    def _mark_of(self, docker_id: str) -> str:
         return f"{self._exec_root}/podd-hold/{docker_id}"
 
     def _fifo(self, docker_id: str) -> str:
@@ -65,11 +87,10 @@ class Holds:
 
     # ---- letting go
 
-    async def release(self, members: Sequence[tuple[str, ContainerState]]) -> dict[str, int | None]:
-        """members: the id of each, and what is known of it.
+    async def release(self, members: Sequence[Held]) -> dict[str, int | None]:
+        """Returns, by id, when each was seen to have passed, CLOCK_REALTIME in ns; None: it was killed before.
 
-        Returns when each was seen to have passed, CLOCK_REALTIME in ns; None: it was killed before. Those that had
-        passed already are not among them.
+        Those that had passed already are not among them.
         """
         gates: list[_Gate] = []
         try:
@@ -81,40 +102,37 @@ class Holds:
         finally:
             for gate in gates:
                 gate.close()
-        return {gate.id: gate.passed_ns for gate in gates}
+        return {gate.held.id: gate.passed_ns for gate in gates if not gate.is_left}
 
-    def _open(self, members: Sequence[tuple[str, ContainerState]], gates: list[_Gate]) -> None:
+    def _open(self, members: Sequence[Held], gates: list[_Gate]) -> None:
         """What can take long, or fail, before the first is let go; then one right after the other."""
-        for of, state in members:
-            if state.hold is not None and (gate := self._gate(of, state, state.hold)):
+        for held in members:
+            if gate := self._gate(held):
                 gates.append(gate)
-                self._note(state.sandbox, of, time.time_ns())
+                if self.released_ns(held.sandbox, held.id) is None:
+                    self._note(held, time.time_ns())
         for gate in gates:
             gate.open()
 
-    def _gate(self, of: str, state: ContainerState, hold: Hold) -> _Gate | None:
-        """None: it has passed. A podd that was killed between letting it go and removing the FIFO has left that."""
-        path = self._fifo(state.docker_id)
+    def _gate(self, held: Held) -> _Gate | None:
+        """None: it has passed."""
+        path = self._fifo(held.docker_id)
         if not path:
             return None
-        gate = _Gate(of, state, path)
-        try:
-            gate.pidfd = open_pidfd(PidIdentity(hold.pid, hold.starttime_ticks, boot_id()))
-            if _program(hold.pid) == hold.program:
-                return gate
-        except (ProcessLookupError, FileNotFoundError):
-            return gate
-        gate.close()
-        unlink(path)
-        return None
+        gate = _Gate(held, path)
+        with suppress(ProcessLookupError):
+            gate.pidfd = open_pidfd(PidIdentity(held.hold.pid, held.hold.starttime_ticks, boot_id()))
+        return gate
 
     def _settle(self, gates: Sequence[_Gate]) -> None:
         for gate in gates:
-            if gate.passed_ns is None:
-                unlink(self._notes(gate.state.sandbox, gate.id))
+            if gate.is_left:
+                unlink(gate.path)
+            elif gate.passed_ns is None:
+                unlink(self._notes(gate.held.sandbox, gate.held.id))
             else:
                 unlink(gate.path)
-                self._note(gate.state.sandbox, gate.id, gate.passed_ns)
+                self._note(gate.held, gate.passed_ns)
 
     # ---- notes of when
 
@@ -126,8 +144,8 @@ class Holds:
         except FileNotFoundError:
             return None
 
-    def _note(self, sandbox: str, container: str, at_ns: int) -> None:
-        path = self._notes(sandbox, container)
+    def _note(self, held: Held, at_ns: int) -> None:
+        path = self._notes(held.sandbox, held.id)
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         with open(f"{path}.new", "w", encoding="ascii") as file:
             file.write(str(at_ns))
@@ -138,12 +156,16 @@ class Holds:
 
 
 class _Gate:
-    """What one member waits at. pidfd: of its process; -1: it is gone."""
+    """What one member waits at. pidfd: of its process; -1: it is gone. passed_ns: when it was seen to pass.
 
-    def __init__(self, of: str, state: ContainerState, path: str) -> None:
-        self.id, self.state, self.path = of, state, path
+    is_left: it had passed before. A podd that was killed between letting it go and removing the FIFO has left that.
+    """
+
+    def __init__(self, held: Held, path: str) -> None:
+        self.held, self.path = held, path
         self.pidfd = -1
         self.passed_ns: int | None = None
+        self.is_left = False
         self._fd = -1
 
     def open(self) -> None:
@@ -154,8 +176,17 @@ class _Gate:
 
     async def pass_through(self) -> None:
         """Until it has, or has died."""
-        if self._fd < 0:
-            return
+        while self._fd >= 0 and not self.is_left:
+            with anyio.move_on_after(LOOK_S):
+                await self._readable()
+                break
+            self.is_left = await anyio.to_thread.run_sync(self._is_at_its_program)
+        with suppress(BlockingIOError):  # it may have passed, and died since
+            if self._fd >= 0 and os.read(self._fd, 1):
+                self.passed_ns, self.is_left = time.time_ns(), False
+
+    async def _readable(self) -> None:
+        """Return when it has written, or died."""
         async with anyio.create_task_group() as tasks:
 
             async def until_dead() -> None:
@@ -165,9 +196,11 @@ class _Gate:
             tasks.start_soon(until_dead)
             await anyio.wait_readable(self._fd)
             tasks.cancel_scope.cancel()
-        with suppress(BlockingIOError):  # it may have passed, and died since
-            if os.read(self._fd, 1):
-                self.passed_ns = time.time_ns()
+
+    def _is_at_its_program(self) -> bool:
+        with suppress(ProcessLookupError, FileNotFoundError):
+            return _program(self.held.hold.pid) != self.held.hold.program
+        return False
 
     def close(self) -> None:
         for fd in (self.pidfd, self._fd):

@@ -1,4 +1,4 @@
-"""What the driver makes on the host itself: cgroups, and mounts of parts of volumes. Blocks: for worker threads."""
+"""What the driver makes on the host itself: cgroups, files, mounts of parts of volumes. Blocks: for worker threads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 
-from podd.driver.contract import Limits, Mount
+from podd.driver.contract import Limits, Mount, SandboxConfig
 from podd.errors import Denied, NotFound
 from podd.linux import capabilities
 from podd.linux.cgroup import Group, Layout, default_parent, prepare_parent
@@ -18,10 +18,12 @@ from podd.linux.mounts import bind_fd
 from podd.linux.namespaces import unpin
 from podd.linux.syscalls import capget, move_mount
 from podd.model.ids import INSTANCE_ID
+from podd.network import files
 from podd.shim.subpath import open_below
 from podd.supervision.plans import limits_plan
 
 KILL_S = 10.0
+FILES = "etc"
 
 
 class Host:
@@ -89,6 +91,17 @@ class Host:
     def _folder_of(self, sandbox: str) -> str:
         return f"{self.folder}/sandboxes/{sandbox}"
 
+    # ---- files of the pod
+
+    def make_files(self, config: SandboxConfig, ips: Sequence[str]) -> list[str]:
+        """See podd.network.files.make."""
+        return files.make(f"{self._folder_of(config.id)}/{FILES}", config, ips)
+
+    def files(self, sandbox: str) -> dict[str, str]:
+        """Those of a pod that members mount at the same place below /etc: by that place, where they are."""
+        folder = f"{self._folder_of(sandbox)}/{FILES}"
+        return {f"/etc/{name}": f"{folder}/{name}" for name in _names(folder)}
+
     # ---- parts of volumes
 
     def bind_parts(self, sandbox: str, container: str, mounts: Sequence[Mount]) -> dict[int, str]:
@@ -106,7 +119,7 @@ class Host:
         return found
 
     def unbind_parts(self, sandbox: str, container: str = "") -> None:
-        """Of one container, or of all of the sandbox."""
+        """Of one container, or of all of the sandbox, its files included."""
         top = self._folder_of(sandbox)
         for one in [container] if container else _names(top):
             for index in _names(f"{top}/{one}"):

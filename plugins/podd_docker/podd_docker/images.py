@@ -28,7 +28,7 @@ _KNOWN_MOST = 4096
 class Images:
     def __init__(self, api: Api, pull_deadline_s: float, tasks: TaskGroup) -> None:
         self._api = api
-        self._pulls = Flights(tasks)
+        self._asked = Flights(tasks)
         self._pull_deadline_s = pull_deadline_s
         self._executable: dict[tuple[str, str], None] = {}
 
@@ -53,8 +53,9 @@ class Images:
         """
         if container.pull == "Always":
             await self._pull(container)
-        try:
-            return await self._inspect(container.image)
+        try:  # once for all members that want to know it now
+            key = ("inspect", container.image)
+            return await self._asked.join("images", key, lambda: self._inspect(container.image))
         except NotFound as exc:
             if container.pull == "Never":
                 raise Invalid(
@@ -73,7 +74,7 @@ class Images:
         """One pull for all that want the image, which goes on for the next attempt where nobody can wait any longer."""
         image = container.image
         try:
-            await self._pulls.join("images", ("pull", image), lambda: self._pull_now(image))
+            await self._asked.join("images", ("pull", image), lambda: self._pull_now(image))
         except PoddError as exc:
             kind = Invalid if isinstance(exc, Invalid) else Unavailable
             raise kind(

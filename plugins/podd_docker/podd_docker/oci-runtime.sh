@@ -29,14 +29,13 @@ if [ "$command" = start ] && rm "${root%/*/*}/podd-hold/$word" 2>/dev/null; then
     exit 0
 fi
 if [ "$command" = create ]; then
-    joined='{"type":"network","path":"/proc/\([0-9][0-9]*\)/ns/net"}'
-    pid=$(sed -n "s|.*$joined.*|\1|p" "$bundle/config.json")
-    if [ -n "$pid" ]; then
-        # The name of the host is the namespace's, from who made it.
-        sed -i "/{\"type\":\"uts\"}/ {
-            s|{\"type\":\"uts\"}|{\"type\":\"uts\",\"path\":\"/proc/$pid/ns/uts\"}|
-            s|,\"hostname\":\"[^\"]*\"||
-        }" "$bundle/config.json"
-    fi
+    # The name of the host is the namespace's, from who made it.
+    sed -i '
+        s|\({"type":"network","path":"/proc/\([0-9][0-9]*\)/ns/net"}.*\){"type":"uts"}|\1{"type":"uts","path":"/proc/\2/ns/uts"}|
+        t joined
+        b
+        : joined
+        s|,"hostname":"[^"]*"||
+    ' "$bundle/config.json"
 fi
 exec "${PODD_RUNC:-runc}" "$@"

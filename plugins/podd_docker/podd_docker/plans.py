@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +43,10 @@ def name_of(of: str) -> str:
 # ---- sandboxes -------------------------------------------------------------------------------------------------------
 
 
-def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str) -> Body:
-    """Raises Unsupported: a namespace of a scope that is not to be had."""
+def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str, seccomp: str) -> Body:
+    """seccomp: the profile as JSON.
+
+    Raises Unsupported: a namespace of a scope that is not to be had."""
     scopes = config.namespaces
     for name in ("net", "ipc"):
         if getattr(scopes, name) == "container":
@@ -57,7 +60,7 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
         "Sysctls": dict(config.sysctls),
         "ShmSize": config.shm_size_bytes,
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges"],
+        "SecurityOpt": [f"seccomp={seccomp}", "no-new-privileges"],
         "ReadonlyRootfs": True,
         "LogConfig": {"Type": "none", "Config": {}},
     }
@@ -78,6 +81,8 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
     }
     body: Body = {
         "Image": holder.IMAGE,
+        # The runtime alone makes a network with nothing but a loopback; dockerd would start itself anew for it.
+        "NetworkDisabled": section.network == "none" and scopes.net != "node",
         "Hostname": "" if scopes.uts == "node" else config.hostname,
         "Entrypoint": [holder.PROGRAM],
         "StopSignal": "SIGTERM",
@@ -105,11 +110,12 @@ def member_body(
     seccomp: str,
     target: str,
     binds: Mapping[int, str],
+    files: Mapping[str, str],
     least_oom_score_adj: int,
 ) -> Body:
     """image: its config, as dockerd inspects it. seccomp: the profile as JSON, or "unconfined". target: docker's id of
     the container whose processes it shares; "" for none. binds: by the index of a mount, what to bind in its place.
-    least_oom_score_adj: less is not to be had here.
+    files: of the pod, by where they belong. least_oom_score_adj: less is not to be had here.
 
     Raises Unsupported, Invalid: naming the field.
     """
@@ -133,7 +139,10 @@ def member_body(
             **_joined(sandbox, target),
             **limits_body(config.limits),
             **_security(config, seccomp),
-            "Mounts": [_mount(config, mount, binds.get(index)) for index, mount in enumerate(config.mounts)],
+            "Mounts": [
+                *(_mount(config, mount, binds.get(index)) for index, mount in enumerate(config.mounts)),
+                *_mounted_files(config, files),
+            ],
             "OomScoreAdj": max(config.oom_score_adj or 0, least_oom_score_adj),
             "LogConfig": _log_config(config, section),
             "RestartPolicy": {"Name": "no"},
@@ -241,6 +250,16 @@ def _mount(config: ContainerConfig, mount: Mount, bound: str | None) -> Body:
         "ReadOnly": mount.read_only,
         "BindOptions": {"Propagation": _PROPAGATION[mount.propagation]},
     }
+
+
+def _mounted_files(config: ContainerConfig, files: Mapping[str, str]) -> list[Body]:
+    """Writable unless the root is not. What the container mounts there itself comes first."""
+    taken = {posixpath.normpath(mount.container_path) for mount in config.mounts}
+    return [
+        {"Type": "bind", "Source": source, "Target": target, "ReadOnly": config.security.read_only_rootfs}
+        for target, source in sorted(files.items())
+        if target not in taken
+    ]
 
 
 def _log_config(config: ContainerConfig, section: Section) -> Body:

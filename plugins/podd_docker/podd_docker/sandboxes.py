@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import anyio
+import structlog
 from anyio.abc import TaskGroup
 
 from podd.driver.contract import Handle, Limits, Owned, SandboxConfig, SandboxCreated, SandboxStatus
 from podd.errors import Conflict, NotFound, Unavailable
 from podd.linux import process
 from podd.model.ids import ContainerId, PodUid, SandboxId
-from podd_docker import handles, look, plans
+from podd_docker import filters, handles, look, plans
 from podd_docker.api import Api
 from podd_docker.config import Section
 from podd_docker.containers import Containers, create
@@ -22,6 +23,8 @@ from podd_docker.host import Host
 from podd_docker.images import Images
 from podd_docker.plans import Body
 from podd_docker.watch import Watch
+
+log = structlog.get_logger(__name__)
 
 GONE_S = 20.0
 """How long dockerd may take to remove what it has begun to remove."""
@@ -63,7 +66,7 @@ class Sandboxes:
     # ---- making
 
     def plan(self, config: SandboxConfig) -> Body:
-        return plans.holder_body(config, self._owner, self._section, self._host.path(config.id))
+        return plans.holder_body(config, self._owner, self._section, self._host.path(config.id), filters.of_holder())
 
     async def create(self, driver: str, config: SandboxConfig, body: Body) -> SandboxCreated:
         try:
@@ -77,28 +80,32 @@ class Sandboxes:
     async def _make(self, driver: str, config: SandboxConfig, body: Body) -> SandboxCreated:
         group = await anyio.to_thread.run_sync(self._host.make_group, config.id, config.limits)
         name = plans.name_of(config.id)
-        try:
-            await create(self._api, name, body)
-        except NotFound:  # the image, on a dockerd that has not had a pod yet
-            await self._images.import_holder()
-            await create(self._api, name, body)
-        found = Found(await self._api.get(f"containers/{name}/json"))
-        if found.has_ended:
-            raise Conflict(f"sandbox {config.id}: it was there, and its holder has ended")
-        if not found.is_running:
+        there = await self._create(name, body)
+        if there is None or not there.is_running:
+            if there is not None and there.has_ended:
+                raise Conflict(f"sandbox {config.id}: it was there, and its holder has ended")
             await self._api.post(f"containers/{name}/start")
-            found = Found(await self._api.get(f"containers/{name}/json"))
+        found = Found(await self._api.get(f"containers/{name}/json"))
         state = await anyio.to_thread.run_sync(_state, found)
         if state is None:
             raise Unavailable(
                 f"sandbox {config.id}: its holder ended at once: {found.error or 'dockerd has no reason'}"
             )
+        for note in await anyio.to_thread.run_sync(self._host.make_files, config, found.addresses):
+            log.warning("sandbox.limited", sandbox=config.id, note=note)
         return SandboxCreated(
             handle=handles.make(driver, config.id, state),
             observed=await anyio.to_thread.run_sync(look.sandbox, state, group),
             cgroup=group.path,
             ips=found.addresses,
         )
+
+    async def _create(self, name: str, body: Body) -> Found | None:
+        try:
+            return (await create(self._api, name, body)).there
+        except NotFound:  # the image, on a dockerd that has not had a pod yet
+            await self._images.import_holder()
+            return (await create(self._api, name, body)).there
 
     # ---- looking
 
