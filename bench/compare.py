@@ -8,7 +8,7 @@ from collections.abc import Callable
 import processes
 from effort import Effort
 from figures import Row
-from peers import PEERS, Engine, OurOwn, Skipped
+from peers import PEERS, Engine, OurOwnOnSetns, Skipped
 from places import shared_as_before
 
 US = "podd-cli"
@@ -18,7 +18,7 @@ def compare(folder: str, rootfs: str, effort: Effort) -> tuple[list[Row], dict[s
     """Returns the rows, called "ENGINE: QUANTITY", and for each engine that was left out the reason."""
     rows: list[Row] = []
     skipped: dict[str, str] = {}
-    engines: dict[str, Callable[[str, str], Engine]] = {US: OurOwn, **PEERS}
+    engines: dict[str, Callable[[str, str], Engine]] = {US: OurOwnOnSetns, **PEERS}
     for name, make in engines.items():
         try:
             with shared_as_before(), make(f"{folder}/{name}", rootfs) as engine:

@@ -9,6 +9,7 @@ import http.client
 import json
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
@@ -16,54 +17,57 @@ from typing import Any, Self
 from effort import Effort
 from figures import Row
 from measures import apply
-from peers import IMAGE, Docker
-from subject import COMMAND, CONFIG, CPUS, MEMBERS, MEMORY_MIB, PIDS, Podd
+from peers import IMAGE, RUNTIME, Docker, podd_on
+from subject import COMMAND, CPUS, MEMBERS, MEMORY_MIB, PIDS, Podd
 from wire import Wire
 
 HOLDER = "podd/holder:1"
-DRIVER = """
-[drivers.docker]
-socket = "{folder}/docker.sock"
-exec_root = "{folder}/run/docker"
-network = "none"
-cgroup_parent = "{cgroup}/docker"
-"""
 
 
 def docker(folder: str, rootfs: str, effort: Effort) -> list[Row]:
     """Raises Skipped: there is no dockerd to be had."""
     where = f"{folder}/dockerd"
-    config = 'default_driver = "docker"\n' + CONFIG + DRIVER.replace("{folder}", where)
     with (
         Docker(where, rootfs) as engine,
-        Podd(f"{folder}/on-docker", rootfs, config=config, image=f"{IMAGE}:latest") as podd,
+        podd_on(where, rootfs, f"{folder}/on-docker") as podd,
+        podd_on(where, rootfs, f"{folder}/held", RUNTIME) as held,
         Wire(podd.socket) as wire,
+        Wire(held.socket) as wire_held,
         ByHand(f"{where}/docker.sock") as by_hand,
     ):
-        by_podd: list[float] = []
-        skewed: list[float] = []
-        deleted: list[float] = []
-        handmade: list[float] = []
-        command: list[float] = []
+        took: dict[str, list[float]] = defaultdict(list)
         for number in range(effort.warm_up + effort.rounds // 2):
             name = f"pod-{number}"
-            by_podd.append(_ms(lambda name=name: apply(wire, podd.manifest(name))))  # type: ignore[misc]
-            skewed.append(wire.call("Get", name=name)["pod"]["status"]["podd"]["startSkewUs"] / 1e3)
-            deleted.append(_ms(lambda name=name: wire.call("Delete", name=name, now=True)))  # type: ignore[misc]
-            handmade.append(_ms(lambda name=name: by_hand.start(name)))  # type: ignore[misc]
+            _life(took, "", podd, wire, name)
+            _life(took, " held", held, wire_held, f"held-{number}")
+            took["hand"].append(_ms(lambda name=name: by_hand.start(name)))  # type: ignore[misc]
             by_hand.delete(name)
-            command.append(_ms(lambda name=name: engine.start(name)))  # type: ignore[misc]
+            took["recipe"].append(_ms(lambda name=name: engine.start(name)))  # type: ignore[misc]
             engine.delete(name)
-    kept = slice(effort.warm_up, None)
-    hand = Row("on dockerd: the same requests by hand", "ms", handmade[kept])
-    recipe = Row("on dockerd: the docker command's recipe", "ms", command[kept])
-    return [
-        Row("on dockerd: start", "ms", by_podd[kept], most=round(hand.median * 1.1)),
-        Row("on dockerd: start skew", "ms", skewed[kept]),
-        Row("on dockerd: delete", "ms", deleted[kept]),
+    return _rows({what: values[effort.warm_up :] for what, values in took.items()})
+
+
+def _life(took: dict[str, list[float]], kind: str, podd: Podd, wire: Wire, name: str) -> None:
+    took[f"start{kind}"].append(_ms(lambda: apply(wire, podd.manifest(name))))
+    took[f"skew{kind}"].append(wire.call("Get", name=name)["pod"]["status"]["podd"]["startSkewUs"] / 1e3)
+    took[f"delete{kind}"].append(_ms(lambda: wire.call("Delete", name=name, now=True)))
+
+
+def _rows(took: dict[str, list[float]]) -> list[Row]:
+    hand = Row("on dockerd: the same requests by hand", "ms", took["hand"])
+    most = round(hand.median * 1.1)
+    rows = [
+        Row("on dockerd: start", "ms", took["start"], most=most),
+        Row("on dockerd: start skew", "ms", took["skew"]),
+        Row("on dockerd: delete", "ms", took["delete"]),
+        Row("on dockerd, held: start", "ms", took["start held"], most=most),
+        Row("on dockerd, held: start skew", "ms", took["skew held"]),
+        Row("on dockerd, held: delete", "ms", took["delete held"]),
         hand,
-        recipe,
+        Row("on dockerd: the docker command's recipe", "ms", took["recipe"]),
     ]
+    ratios = [theirs / ours for theirs, ours in zip(took["recipe"], took["start"], strict=True)]
+    return [*rows, Row("the recipe, over podd's start", "times", ratios, least=2)]
 
 
 class ByHand:
@@ -91,7 +95,8 @@ class ByHand:
         body = {"Image": IMAGE, "Cmd": COMMAND, "HostConfig": {**shared, **limits, "CgroupnsMode": "private"}}
         own = {"NetworkMode": "none", "IpcMode": "shareable", "CgroupnsMode": "private"}
         members = [f"{pod}-{number}" for number in range(MEMBERS)]
-        self._post(f"containers/create?name={pod}", {"Image": HOLDER, "Cmd": ["/podd-init"], "HostConfig": own})
+        holder = {"Image": HOLDER, "Cmd": ["/podd-init"], "NetworkDisabled": True, "HostConfig": own}
+        self._post(f"containers/create?name={pod}", holder)
         self._post(f"containers/{pod}/start")
         list(self._pool.map(lambda name: self._post(f"containers/create?name={name}", body), members))
         list(self._pool.map(lambda name: self._post(f"containers/{name}/start"), members))

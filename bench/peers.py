@@ -5,6 +5,7 @@ All run the same pod: three members with the same image, command and limits, tha
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -18,7 +19,18 @@ from places import cgroup, make, wipe
 from subject import COMMAND, CONFIG, CPUS, MEMBERS, MEMORY_MIB, ON_RUNC, PIDS, START_S, STOP_S, Podd
 from wire import Wire
 
+from podd_docker.daemon_json import wanted
+
 IMAGE = "bench"
+RUNTIME = "podd"
+ON_DOCKER = """
+[drivers.docker]
+socket = "{dockerd}/docker.sock"
+exec_root = "{dockerd}/run/docker"
+network = "none"
+cgroup_parent = "{cgroup}/docker"
+runtime = "{runtime}"
+"""
 LIMITS = (f"--memory={MEMORY_MIB}m", f"--cpus={CPUS}", f"--pids-limit={PIDS}")
 
 
@@ -45,8 +57,8 @@ class Engine(Protocol):
 class OurOwn:
     """podd by way of podd-cli."""
 
-    def __init__(self, folder: str, rootfs: str, config: str = CONFIG) -> None:
-        self._podd = Podd(folder, rootfs, config=config)
+    def __init__(self, folder: str, podd: Podd) -> None:
+        self._podd = podd
         self._manifest = f"{folder}.pod.json"
 
     def __enter__(self) -> Self:
@@ -74,11 +86,18 @@ class OurOwn:
         return [self._podd.pid, *self._podd.zygotes(processes.parents())]
 
 
+class OurOwnOnSetns(OurOwn):
+    """The same, with podd's own driver."""
+
+    def __init__(self, folder: str, rootfs: str) -> None:
+        super().__init__(folder, Podd(folder, rootfs))
+
+
 class OurOwnOnRunc(OurOwn):
     """The same, with the members made by runc."""
 
     def __init__(self, folder: str, rootfs: str) -> None:
-        super().__init__(folder, rootfs, ON_RUNC)
+        super().__init__(folder, Podd(folder, rootfs, config=ON_RUNC))
 
     def __enter__(self) -> Self:
         _need("runc")
@@ -164,6 +183,9 @@ class Docker:
     def _start_dockerd(self) -> None:
         where = {"data-root": "data", "exec-root": "run/docker", "pidfile": "run/pid"}
         places = [f"--{option}={self._folder}/{name}" for option, name in where.items()]
+        with open(f"{self._folder}/daemon.json", "w", encoding="utf-8") as file:
+            json.dump(wanted(), file)
+        places.append(f"--config-file={self._folder}/daemon.json")
         no_network = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
         command = ["dockerd", *places, "-H", self._socket, "--exec-opt=native.cgroupdriver=cgroupfs", *no_network]
         with open(f"{self._folder}/dockerd.log", "wb") as log:
@@ -214,7 +236,47 @@ class Docker:
         _run(["docker", "--config", f"{self._folder}/client", "-H", self._socket, *words], {})
 
 
-PEERS: dict[str, Callable[[str, str], Engine]] = {"podd-runc": OurOwnOnRunc, "podman": Podman, "docker": Docker}
+def podd_on(dockerd: str, rootfs: str, folder: str, runtime: str = "") -> Podd:
+    """One whose pods go to the Docker of that directory. runtime: by which members are held; "" for none."""
+    config = f'default_driver = "docker"\n{CONFIG}{ON_DOCKER}'.replace("{dockerd}", dockerd)
+    return Podd(folder, rootfs, config=config.replace("{runtime}", runtime), image=f"{IMAGE}:latest")
+
+
+class OurOwnOnDocker(OurOwn):
+    """podd, with the members made by a dockerd, and held."""
+
+    def __init__(self, folder: str, rootfs: str) -> None:
+        self._docker = Docker(f"{folder}-dockerd", rootfs)
+        super().__init__(folder, podd_on(f"{folder}-dockerd", rootfs, folder, RUNTIME))
+
+    def __enter__(self) -> Self:
+        self._docker.__enter__()
+        try:
+            super().__enter__()
+        except BaseException:
+            self._docker.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            super().__exit__(*exc)
+        finally:
+            self._docker.__exit__()
+
+    def supervisors(self) -> list[int]:
+        return self._docker.supervisors()
+
+    def daemons(self) -> list[int]:
+        return [*super().daemons(), *self._docker.daemons()]
+
+
+PEERS: dict[str, Callable[[str, str], Engine]] = {
+    "podd-runc": OurOwnOnRunc,
+    "podd-docker": OurOwnOnDocker,
+    "podman": Podman,
+    "docker": Docker,
+}
 
 _RLIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
 
