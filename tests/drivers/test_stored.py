@@ -11,7 +11,7 @@ import pytest
 
 from images.layouts import Directory, File, Link, busybox, layout, needs_images, skopeo, store
 from podd.driver.contract import CanStats, Driver, Exit, Handle, Mount, Security
-from podd.driver.hookspecs import DriverPaths, ImagePlaces
+from podd.driver.hookspecs import DriverPaths, ImagePlaces, NetworkPlaces
 from podd.errors import Invalid, NotFound
 from podd.images.storage import Storage
 from podd.supervision import plans
@@ -68,7 +68,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> ImagePlaces:
 @pytest.fixture
 def paths(tmp_path: Path, places: ImagePlaces) -> DriverPaths:
     return DriverPaths(
-        run_dir=f"{tmp_path}/run", state_dir=f"{tmp_path}/state", log_dir=f"{tmp_path}/log", images=places
+        run_dir=f"{tmp_path}/run",
+        state_dir=f"{tmp_path}/state",
+        log_dir=f"{tmp_path}/log",
+        images=places,
+        network=NetworkPlaces(conf_dir=f"{tmp_path}/cni.d"),
     )
 
 

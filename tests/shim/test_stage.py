@@ -676,3 +676,22 @@ def test_pins_and_shm_are_removed_and_again_is_quiet(make_pod: MakePod, tmp_path
     pod.close()
     assert os.listdir(pod.plan["run_dir"]) == []
     assert mounts_below(tmp_path) == []
+
+
+def test_more_layers_than_an_older_kernel_takes_one_by_one(
+    pod: Pod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux before 6.8 says that it does not know how; then it goes by a detour."""
+
+    def too_old(*_: object) -> int:
+        raise OSError(errno.EINVAL, "lowerdir+")
+
+    lowers = [str(tmp_path / f"layer{n}") for n in range(60)]
+    for path in lowers:
+        os.mkdir(path)
+        Path(path, "which").write_text(path)
+        Path(path, os.path.basename(path)).touch()
+    monkeypatch.setattr("podd.linux.mounts.overlay", too_old)
+    script = "cat /which; echo; ls -d /layer* | wc -l; echo new > /new && cat /new"
+    run = pod.sh(script, lowers=lowers, mounts=host_programs())
+    assert run.lines == [lowers[0], "60", "new"]
