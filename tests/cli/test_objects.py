@@ -136,6 +136,9 @@ def test_delete(run: Run, objects: FakeDaemon) -> None:
         ("create", "configmap"),
         ("create", "secret", "s"),
         ("create", "pod", "p"),
+        ("create", "secret", "docker-registry", "s", "--docker-username", "u"),
+        ("create", "secret", "docker-registry", "s", "--docker-password", "p"),
+        ("create", "secret", "docker-registry", "s", "--from-literal", "a=b"),
         ("create", "cm", "m", "--type", "x"),
         ("create", "cm", "m", "--from-literal", "k"),
         ("create", "cm", "m", "--from-literal", "k=1", "--from-literal", "k=2"),
@@ -178,6 +181,15 @@ def test_a_config_map_of_values_and_files(run: Run, created: list[Json], folder:
             "binaryData": {"b": "/wA="},
         }
     ]
+
+
+def test_the_password_of_a_registry(run: Run, created: list[Json], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("word\n"))
+    of_one = ("--docker-server", "reg.example", "--docker-username", "u", "--docker-password-stdin")
+    assert run("create", "secret", "docker-registry", "s", *of_one).lines == ["secret/s created"]
+    assert created[0]["type"] == "kubernetes.io/dockerconfigjson"
+    held = json.loads(base64.b64decode(created[0]["data"][".dockerconfigjson"]))
+    assert held == {"auths": {"reg.example": {"username": "u", "password": "word", "auth": "dTp3b3Jk"}}}
 
 
 def test_a_folder_gives_its_files(run: Run, created: list[Json], folder: Path) -> None:

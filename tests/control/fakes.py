@@ -12,7 +12,18 @@ from typing import Any
 
 import anyio
 
-from podd.driver.contract import Capabilities, CgroupNode, Exit, Health, Limits, NamespaceRow, SandboxUsage, Usage
+from podd.driver.contract import (
+    Capabilities,
+    CgroupNode,
+    Exit,
+    Health,
+    Image,
+    Limits,
+    NamespaceRow,
+    PullProgress,
+    SandboxUsage,
+    Usage,
+)
 from podd.engine.view import (
     Added,
     ApplyProgress,
@@ -20,6 +31,9 @@ from podd.engine.view import (
     Attachment,
     DriverReport,
     FieldChange,
+    ImagesPruned,
+    ImageUsage,
+    ImageView,
     Info,
     LogLine,
     PodCgroups,
@@ -58,6 +72,42 @@ def view(name: str, namespace: str = "default", phase: Any = "Running") -> PodVi
     )
 
 
+IMAGE = ImageView(
+    image=Image(
+        id=f"sha256:{'0' * 64}", names=["docker.io/library/busybox:1"], digests=["docker.io/library/busybox@sha256:1"]
+    ),
+    pods=["default/web"],
+)
+
+
+class FakeImages:
+    """Has one image. A pull tells once how far it is."""
+
+    async def pull(self, reference: str, driver: str | None, progress: Any) -> ImageView:
+        await progress(PullProgress(done_bytes=7, message="2 layers"))
+        if driver is not None:
+            raise NotFound(f"driver {driver}: there is none")
+        return IMAGE
+
+    async def load(self, source: str, name: str, driver: str | None, progress: Any) -> Sequence[ImageView]:
+        return [await self.pull(name or source, driver, progress)]
+
+    async def list(self, driver: str | None) -> Sequence[ImageView]:
+        return [IMAGE]
+
+    async def inspect(self, reference: str, driver: str | None) -> ImageView:
+        return IMAGE
+
+    async def remove(self, reference: str, driver: str | None) -> Sequence[str]:
+        return [reference, IMAGE.image.id]
+
+    async def prune(self, driver: str | None, *, every: bool) -> ImagesPruned:
+        return ImagesPruned(removed=[IMAGE.image.id] if every else [], freed_bytes=1024)
+
+    async def usage(self, driver: str | None) -> ImageUsage:
+        return ImageUsage(service="fake", images=1, unused=0, size_bytes=1024)
+
+
 class Mark:
     """How far a call came, for a test in another thread to wait for."""
 
@@ -90,6 +140,7 @@ class FakeEngine:
     """pods: by name. asked: (method, arguments) in order. mark: of the last call that waits for ever."""
 
     def __init__(self, *names: str) -> None:
+        self.images = FakeImages()
         self.pods = {name: view(name) for name in names}
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.mark = Mark()

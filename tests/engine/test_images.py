@@ -13,8 +13,9 @@ import pytest
 from harness import Crash, apply, engine, ignore
 from test_crash import Points
 
+from podd.driver.contract import Image, PullProgress
 from podd.engine.engine import Engine
-from podd.errors import NotFound, Unavailable
+from podd.errors import Conflict, Invalid, NotFound, Unavailable
 from podd.model.status import ContainerStateWaiting, PodStatus
 from podd.testing.fake import FakeDriver, FakeHost, Program
 
@@ -303,3 +304,60 @@ async def test_a_crash_at_every_point_is_made_good(tmp_path: Path) -> None:
                 assert found.phase == "Running", context
                 assert host.running() == ["c0", "c1"], context
         assert not host.violations, context
+
+
+# ---- what people do with them ----------------------------------------------------------------------------------------
+
+
+async def no_progress(_: PullProgress) -> None:
+    pass
+
+
+async def test_one_that_a_pod_uses_is_not_removed(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, pod("far:1"))
+        with pytest.raises(Conflict, match="is used by pod default/web"):
+            await one.images.remove("far:1", None)
+        await one.stop("web", None, grace_period_s=0, wait=True)
+        with pytest.raises(Conflict):
+            await one.images.remove("far:1", None)
+        assert (await one.images.prune(None, every=True)).removed == []
+        assert (await one.images.usage(None)).unused == 0
+        (shown,) = await one.images.list(None)
+        assert shown.pods == ["default/web"]
+        await one.delete("web", None, grace_period_s=0, wait=True)
+        assert (await one.images.remove("far:1", None))[0] == "far:1"
+        with pytest.raises(NotFound):
+            await one.images.inspect("far:1", None)
+
+
+async def test_what_is_pruned(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, pod("far:1"))
+        await one.images.pull("farther:1", None, no_progress)
+        host.images["<none>"] = Image(id=f"sha256:{'1' * 64}")
+        assert (await one.images.prune(None, every=False)).removed == ["<none>", f"sha256:{'1' * 64}"]
+        assert (await one.images.prune(None, every=True)).removed[0] == "farther:1"
+        assert list(host.images) == ["far:1"]
+
+
+async def test_who_pulls_by_hand_joins_a_pod(tmp_path: Path, host: FakeHost) -> None:
+    told: list[PullProgress] = []
+
+    async def tell(progress: PullProgress) -> None:
+        told.append(progress)
+
+    async with engine(tmp_path, host) as one:
+        await apply(one, pod("far:1"), wait=False)
+        await anyio.sleep(1)
+        await one.images.pull("far:1", None, no_progress)
+        await one.images.pull("here", None, tell)
+        assert len(host.effects("pulling")) == 2
+        assert [progress.message for progress in told] == ["1 layers"]
+        with pytest.raises(Invalid):
+            await one.images.pull("Here", None, no_progress)
+        with pytest.raises(NotFound, match="driver other: there is none"):
+            await one.images.pull("here", "other", no_progress)
+        host.fault("pull", of="farther:1", error=NO_ANSWER)
+        with pytest.raises(Unavailable, match="does not answer"):
+            await one.images.pull("farther:1", None, no_progress)

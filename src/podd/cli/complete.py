@@ -108,8 +108,10 @@ class Line:
             else:
                 yield from () if given else ("pods", "pod", "configmaps", "configmap", "secrets", "secret")
                 yield from (f"pod/{name}" for name in self._pods([pod_name(word) for word in given if "/" in word]))
+        elif command == "image":
+            yield from self._images(given)
         elif command == "create":
-            yield from {(): ("configmap", "secret"), ("secret",): ("generic",)}.get(tuple(given), ())
+            yield from {(): ("configmap", "secret"), ("secret",): ("generic", "docker-registry")}.get(tuple(given), ())
         elif command == "port-forward" and given:
             yield from self._ports()
         elif command in ("stop", "start", "restart", "pause", "resume") or (command in WITH_ONE_POD and not given):
@@ -129,6 +131,16 @@ class Line:
             asked = {"kind": kind, "name": None, "namespace": self._values.get("namespace", "default")}
             found = podd.call("Objects", asked)["documents"]
         yield from (name for one in found if (name := one["metadata"]["name"]) not in but)
+
+    def _images(self, given: Sequence[str]) -> Iterator[str]:
+        if not given:
+            yield from ("pull", "list", "inspect", "rm", "prune", "import", "usage")
+        elif given[0] in ("inspect", "rm"):
+            with self._connect() as podd:
+                images = podd.call("Images", {"driver": self._values.get("driver")})["images"]
+            yield from (name for image in images for name in image["names"] if name not in given)
+        elif given == ["import"]:
+            yield FILES
 
     def _namespaces(self) -> Iterator[str]:
         with self._connect() as podd:

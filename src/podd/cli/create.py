@@ -16,12 +16,15 @@ from podd.cli.status import Json
 from podd.cli.words import CONFIG_MAP, OBJECT_WORDS, SECRET, Usage
 from podd.errors import Invalid
 
+REGISTRY, HUB = "docker-registry", "https://index.docker.io/v1/"
+DOCKER_CONFIG_JSON, DOCKER_CONFIG_TYPE = ".dockerconfigjson", "kubernetes.io/dockerconfigjson"
+
 _KEY = re.compile(r"[-._a-zA-Z0-9]+", re.ASCII)
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.usage = f"{parser.prog} configmap NAME | secret generic NAME [options]"
-    parser.add_argument("words", nargs="+", metavar="configmap NAME", help="or: secret generic NAME")
+    parser.usage = f"{parser.prog} configmap NAME | secret generic NAME | secret docker-registry NAME [options]"
+    parser.add_argument("words", nargs="+", metavar="configmap NAME", help="or: secret generic|docker-registry NAME")
     parser.add_argument(
         "--from-literal", action="append", default=[], metavar="KEY=VALUE", help="a value; may be repeated"
     )
@@ -35,6 +38,12 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--from-env-file", action="append", default=[], metavar="PATH", help="lines of KEY=VALUE; may be repeated"
     )
+    registry = parser.add_argument_group("secret docker-registry")
+    registry.add_argument("--docker-server", metavar="HOST", default=HUB, help=f"the registry ({HUB})")
+    registry.add_argument("--docker-username", metavar="NAME", help="who may")
+    registry.add_argument("--docker-password", metavar="WORD", help="other users of the host may see it here")
+    registry.add_argument("--docker-password-stdin", action="store_true", help="the password is on standard input")
+    registry.add_argument("--docker-email", metavar="ADDRESS", help="for registries that want one")
     parser.add_argument("--type", metavar="TYPE", help="of a secret (Opaque)")
     parser.add_argument("--immutable", action="store_true", help="its contents never change again")
     parser.add_argument("--dry-run", action="store_true", help="show it (as -o says, else YAML), and make nothing")
@@ -61,9 +70,9 @@ def _what(words: list[str]) -> tuple[str, str]:
     kind = OBJECT_WORDS.get(words[0], "")
     if kind == CONFIG_MAP and len(words) == 2:
         return kind, words[1]
-    if kind == SECRET and len(words) == 3 and words[1] == "generic":
+    if kind == SECRET and len(words) == 3 and words[1] in ("generic", REGISTRY):
         return kind, words[2]
-    raise Usage("write 'configmap NAME' or 'secret generic NAME'")
+    raise Usage("write 'configmap NAME', 'secret generic NAME' or 'secret docker-registry NAME'")
 
 
 def _show(document: Json, format_name: str) -> None:
@@ -75,7 +84,8 @@ def _show(document: Json, format_name: str) -> None:
 
 def _document(options: Namespace, kind: str, name: str) -> Json:
     contents: dict[str, bytes] = {}
-    for key, content in _contents(options):
+    is_registry = options.words[1] == REGISTRY
+    for key, content in _passwords(options) if is_registry else _contents(options):
         if not _KEY.fullmatch(key):
             raise Usage(f"'{key}': not a key: letters, digits, '-', '_' and '.' are allowed")
         if key in contents:
@@ -86,7 +96,7 @@ def _document(options: Namespace, kind: str, name: str) -> Json:
     if options.type and kind != SECRET:
         raise Usage("--type: of a secret")
     if kind == SECRET:
-        document["type"] = options.type or "Opaque"
+        document["type"] = options.type or (DOCKER_CONFIG_TYPE if is_registry else "Opaque")
     document |= _data(kind, contents)
     return {**document, "immutable": True} if options.immutable else document
 
@@ -110,6 +120,25 @@ def _text(content: bytes) -> str | None:
 
 
 # ---- what it consists of ---------------------------------------------------------------------------------------------
+
+
+def _passwords(options: Namespace) -> Iterator[tuple[str, bytes]]:
+    """Those of one registry, or the file that `docker login` or `skopeo login` has written."""
+    if options.from_literal or options.from_env_file:
+        raise Usage("docker-registry: takes --docker-username and a password, or --from-file")
+    if options.from_file:
+        if options.docker_username or len(options.from_file) > 1:
+            raise Usage("--from-file: one file, and no --docker-username")
+        yield DOCKER_CONFIG_JSON, _read(options.from_file[0].removeprefix(f"{DOCKER_CONFIG_JSON}="))
+        return
+    if not options.docker_username or (options.docker_password is None) != options.docker_password_stdin:
+        raise Usage("--docker-username, and --docker-password or --docker-password-stdin, are wanted")
+    password = sys.stdin.readline().rstrip("\n") if options.docker_password_stdin else options.docker_password
+    pair = f"{options.docker_username}:{password}".encode()
+    entry = {"username": options.docker_username, "password": password}
+    entry |= {"email": options.docker_email} if options.docker_email else {}
+    entry["auth"] = b2a_base64(pair, newline=False).decode()
+    yield DOCKER_CONFIG_JSON, json.dumps({"auths": {options.docker_server: entry}}).encode()
 
 
 def _contents(options: Namespace) -> Iterator[tuple[str, bytes]]:

@@ -38,6 +38,7 @@ COMMANDS = {  # word: its module in podd.cli, and what it does
     "stats": ("stats", "show what pods use"),
     "ns": ("ns", "show a pod's namespaces, who shares and who keeps them"),
     "tree": ("tree", "show a pod's cgroups, limits and processes"),
+    "image": ("image", "bring, show and remove images"),
     "label": ("label", "set labels of pods that are there"),
     "annotate": ("label", "set annotations of pods that are there"),
     "drivers": ("drivers", "show the drivers and what they can do"),

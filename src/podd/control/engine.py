@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from podd.control.images import Images
 from podd.control.objects import Objects
 from podd.driver.contract import Exit
 from podd.engine.view import (
@@ -182,6 +183,10 @@ class Engine(Objects, Protocol):
         Raises Unavailable: nothing listens there.
         """
         ...
+
+    # ---- images
+    @property
+    def images(self) -> Images: ...
 
     # ---- what is going on
     def events(

@@ -14,6 +14,7 @@ from podd.control import messages as m
 from podd.control.dispatch import Context, Method, Nothing, Service
 from podd.control.engine import Engine
 from podd.control.errors import INTERFACE, readable
+from podd.control.images import ImageMethods
 from podd.control.objects import ObjectMethods
 from podd.driver.contract import CgroupNode, NamespaceRow
 from podd.engine.view import ApplyProgress, DriverReport, Info, PodCgroups, PodUsage, PodView, ReloadReport
@@ -29,7 +30,7 @@ def interface_text() -> str:
 
 
 def make_service(engine: Engine) -> Service:
-    table = _Methods(engine).table() | ObjectMethods(engine).table()
+    table = _Methods(engine).table() | ObjectMethods(engine).table() | ImageMethods(engine.images).table()
     methods = {f"{INTERFACE}.{name}": method for name, method in table.items()}
     return Service(version=podd.__version__, url="", interfaces={INTERFACE: interface_text()}, methods=methods)
 

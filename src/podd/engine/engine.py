@@ -30,6 +30,7 @@ from podd.engine.convergence import Check, Convergence
 from podd.engine.drivers import Drivers
 from podd.engine.eviction import Eviction
 from podd.engine.images import Pulls
+from podd.engine.imageverbs import ImageVerbs
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.objects import Objects
@@ -109,6 +110,7 @@ class Engine(Inside):
         self._aside = Aside(store, drivers, settings.state_dir)
         self._objects = Objects(store, clock, lambda *place: self._actors.object_changed(*place))  # noqa: PLW0108  made below
         self._pulls: Pulls = Pulls()
+        self.images = ImageVerbs(self._registry, drivers, self._pulls)
         self._actors = Actors(
             registry=self._registry,
             store=store,

@@ -10,6 +10,7 @@ from podd.driver.contract import (
     Capabilities,
     CgroupNode,
     Health,
+    Image,
     NamespaceRow,
     NetworkStatus,
     SandboxUsage,
@@ -143,6 +144,27 @@ class DriverReport(Value):
     health: Health
     capabilities: Capabilities | None
     network: NetworkStatus | None = None
+
+
+class ImageView(Value):
+    """pods: that use it, also those that have ended, as NAMESPACE/NAME."""
+
+    image: Image
+    pods: Sequence[str] = ()
+
+
+class ImagesPruned(Value):
+    removed: Sequence[str]  # names and ids
+    freed_bytes: int
+
+
+class ImageUsage(Value):
+    """service: where the images are. unused: those that no pod uses."""
+
+    service: str
+    images: int
+    unused: int
+    size_bytes: int
 
 
 class Info(Value):

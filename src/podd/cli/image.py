@@ -1,0 +1,235 @@
+"""podd-cli image: bring, show and remove the images that pods are made from."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from podd.cli import durations, output
+from podd.cli.amounts import size
+from podd.cli.connect import connect
+from podd.cli.status import Json
+from podd.cli.text import Table, complain, cut, terminal_columns
+from podd.cli.words import Usage
+from podd.control.client import Client
+from podd.errors import PoddError
+
+SHOWN_DIGITS = 12
+TRANSPORTS = ("oci:", "oci-archive:", "docker-archive:", "dir:")
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} pull IMAGE | list | inspect IMAGE | rm IMAGE | prune | import FILE [NAME] | usage"
+    parser.add_argument("verb", choices=VERBS, metavar="pull|list|inspect|rm|prune|import|usage", help="what to do")
+    parser.add_argument("names", nargs="*", metavar="IMAGE", help="a name, a digest, an id or the first digits of one")
+    parser.add_argument("--driver", metavar="NAME", help="whose images (those of the default driver)")
+    parser.add_argument("--all", action="store_true", help="prune: also those that have a name")
+    output.add_format_option(parser, "name", "wide")
+
+
+def run(options: Namespace) -> int:
+    if options.all and options.verb != "prune":
+        raise Usage("--all: only with prune")
+    return VERBS[options.verb](options)
+
+
+def _asked(options: Namespace, **more: Any) -> Json:
+    return {"driver": options.driver, **more}
+
+
+# ---- bring -----------------------------------------------------------------------------------------------------------
+
+
+def _pull(options: Namespace) -> int:
+    names = _some(options)
+    status = 0
+    pulled: list[Json] = []
+    with connect(options) as podd:
+        for name in names:
+            try:
+                pulled.append(_follow(podd, "PullImage", _asked(options, reference=name), name)["image"])
+            except PoddError as refusal:
+                status = complain(str(refusal))
+    _tell(options, pulled)
+    return status
+
+
+def _import(options: Namespace) -> int:
+    if not 1 <= len(options.names) <= 2:
+        raise Usage("import: a file, and perhaps a name, are wanted")
+    file, *name = options.names
+    source = file if file.startswith(TRANSPORTS) else os.path.abspath(file)
+    with connect(options) as podd:
+        asked = _asked(options, source=source, name=name[0] if name else None)
+        _tell(options, _follow(podd, "ImportImage", asked, file)["images"])
+    return 0
+
+
+def _follow(podd: Client, method: str, asked: Json, what: str) -> Json:
+    """The last answer; until then a person who waits sees how far it is."""
+    line = _Line(what)
+    try:
+        for reply, _ in podd.call_more(method, asked):
+            if reply.get("progress") is None:
+                return reply
+            line.show(reply["progress"])
+    finally:
+        line.clear()
+    raise AssertionError("a call ends with an answer")
+
+
+class _Line:
+    """One that is written again and again, on a terminal and nowhere else."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._is_shown = False
+
+    def show(self, progress: Json) -> None:
+        columns = sys.stderr.isatty() and terminal_columns()
+        if columns:
+            self._is_shown = True
+            print(
+                f"\r\x1b[K{cut(progress_line(self._what, progress), columns - 1)}", end="", file=sys.stderr, flush=True
+            )
+
+    def clear(self) -> None:
+        if self._is_shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def progress_line(what: str, progress: Json) -> str:
+    """With a bar where it is known how much there is to come."""
+    done, total = progress["done_bytes"], progress.get("total_bytes")
+    parts = [f"{what}:"]
+    if total:
+        filled = min(20, done * 20 // total)
+        parts.append(f"[{'#' * filled}{'.' * (20 - filled)}] {size(done)}/{size(total)}")
+    else:
+        parts.append(f"{size(done)} fetched")
+    return " ".join([*parts, *filter(None, [progress.get("message")])])
+
+
+def _tell(options: Namespace, images: Sequence[Json]) -> None:
+    """What has come, by its id, or as is asked for."""
+    if options.output in output.FORMATS:
+        output.show(list(images), options.output)
+        return
+    for image in images:
+        name = next(iter((*image["names"], *image["digests"])), image["id"])
+        print(f"image/{name}" if options.output == "name" else f"{name}: {image['id']}")
+
+
+# ---- show ------------------------------------------------------------------------------------------------------------
+
+
+def _list(options: Namespace) -> int:
+    if options.names:
+        raise Usage("list: shows all; 'image inspect' shows one")
+    with connect(options) as podd:
+        images = podd.call("Images", _asked(options))["images"]
+    if options.output in output.FORMATS:
+        output.show(images, options.output)
+    elif options.output == "name":
+        for image in images:
+            for name in image["names"] or [image["id"]]:
+                print(f"image/{name}")
+    else:
+        print("\n".join(_table(images, wide=options.output == "wide").lines()))
+    return 0
+
+
+def _table(images: Sequence[Json], *, wide: bool) -> Table:
+    table = Table(("NAME", "ID", "SIZE", "CREATED", "PODS", *(["DIGEST"] if wide else [])))
+    now = datetime.now(UTC)
+    for image in images:
+        digits = image["id"].removeprefix("sha256:")
+        digest = [next((one.partition("@")[2] for one in image["digests"]), "<none>")] if wide else []
+        for name in image["names"] or ["<none>"]:
+            age = durations.age(image["created_at"], now)
+            shown = digits if wide else digits[:SHOWN_DIGITS]
+            table.add(name, shown, size(image["size_bytes"]), age, str(len(image["pods"])), *digest)
+    return table
+
+
+def _inspect(options: Namespace) -> int:
+    status = 0
+    found: list[Json] = []
+    with connect(options) as podd:
+        for name in _some(options):
+            try:
+                found.append(podd.call("InspectImage", _asked(options, reference=name))["image"])
+            except PoddError as refusal:
+                status = complain(str(refusal))
+    if options.output in ("name", "wide"):
+        raise Usage("inspect: -o json or yaml")
+    if found:
+        output.show(found[0] if len(found) == len(options.names) == 1 else found, options.output or "yaml")
+    return status
+
+
+def _usage(options: Namespace) -> int:
+    if options.names:
+        raise Usage("usage: of all images together")
+    with connect(options) as podd:
+        used = podd.call("ImageUsage", _asked(options))
+    if options.output in output.FORMATS:
+        output.show(used, options.output)
+        return 0
+    table = Table(("STORE", "IMAGES", "UNUSED", "SIZE"))
+    table.add(used["service"], str(used["images"]), str(used["unused"]), size(used["size_bytes"]))
+    print("\n".join(table.lines()))
+    return 0
+
+
+# ---- remove ----------------------------------------------------------------------------------------------------------
+
+
+def _remove(options: Namespace) -> int:
+    status = 0
+    with connect(options) as podd:
+        for name in _some(options):
+            try:
+                for gone in podd.call("RemoveImage", _asked(options, reference=name))["removed"]:
+                    print(f"image/{gone} removed", flush=True)
+            except PoddError as refusal:
+                status = complain(str(refusal))
+    return status
+
+
+def _prune(options: Namespace) -> int:
+    if options.names:
+        raise Usage("prune: removes what no pod uses; 'image rm' takes names")
+    with connect(options) as podd:
+        done = podd.call("PruneImages", _asked(options, all=options.all))
+    if options.output in output.FORMATS:
+        output.show(done, options.output)
+        return 0
+    for gone in done["removed"]:
+        print(f"image/{gone} removed")
+    if options.output != "name":
+        print(f"{size(done['freed_bytes'])} freed")
+    return 0
+
+
+def _some(options: Namespace) -> Sequence[str]:
+    if not options.names:
+        raise Usage(f"{options.verb}: an image is missing")
+    names: Sequence[str] = [name.removeprefix("image/") for name in options.names]
+    return names
+
+
+VERBS: dict[str, Callable[[Namespace], int]] = {
+    "pull": _pull,
+    "list": _list,
+    "ls": _list,
+    "inspect": _inspect,
+    "rm": _remove,
+    "prune": _prune,
+    "import": _import,
+    "usage": _usage,
+}
