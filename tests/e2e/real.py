@@ -51,8 +51,10 @@ class Podd:
         r"^process: pid \d+ \((\S+ \S+/podd --config|podd-zygote)",
     )
 
-    def __init__(self, folder: Path, config: str = CONFIG) -> None:
+    def __init__(self, folder: Path, config: str = CONFIG, network: str = "") -> None:
+        """network: the path of the network namespace that it lives in; "" for the machine's own."""
         self.folder = folder
+        self._network = network
         self.socket = folder / "podd.sock"
         self.shared = folder / "shared"
         self.shared.mkdir(mode=0o777)
@@ -74,8 +76,9 @@ class Podd:
 
     def start(self, **environment: str) -> None:
         self._log = (self.folder / "d.log").open("ab")
+        elsewhere = ["nsenter", f"--net={self._network}"] if self._network else []
         self._process = subprocess.Popen(
-            [BIN / "podd", "--config", self.folder / "podd.toml"],
+            [*elsewhere, BIN / "podd", "--config", self.folder / "podd.toml"],
             stdout=self._log,
             stderr=self._log,
             env={**os.environ, **environment},
@@ -112,7 +115,7 @@ class Podd:
 
     def snapshot(self, *, daemon: bool = True) -> audit.Snapshot:
         pid = self._process.pid if daemon and self._process else None
-        return audit.snapshot([str(self.folder)], cgroup_parent=self.folder.name, daemon=pid)
+        return audit.snapshot([str(self.folder)], cgroup_parent=self.folder.name, daemon=pid, network=self._network)
 
     def assert_clean(self, before: audit.Snapshot, *, daemon: bool = True) -> None:
         """Nothing is left."""

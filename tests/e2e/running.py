@@ -50,13 +50,15 @@ def _docker_section(dockerd: Dockerd) -> str:
     return f'[drivers.docker]\ncgroup_parent = "{{cgroup}}"\n{keys}'
 
 
-def running(config: str, *, ignoring: str = "", groups: Iterable[str] = (), first: str = "") -> Iterator[Podd]:
+def running(
+    config: str, *, ignoring: str = "", groups: Iterable[str] = (), first: str = "", network: str = ""
+) -> Iterator[Podd]:
     """ignoring: a pattern of what is not podd's, for the leak audit. groups: that a driver makes below podd's, and
-    keeps. first: a pod to have been run before."""
+    keeps. first: a pod to have been run before. network: as of Podd."""
     folder = Path(tempfile.mkdtemp(prefix="podd-e2e-", dir="/var/tmp"))
     for group in groups:
         Layout.everywhere().group(f"{folder.name}/{group}").create()
-    one = Podd(folder, config)
+    one = Podd(folder, config, network)
     if ignoring:
         one.kept = (f"{one.kept[0]}|{ignoring}", *one.kept[1:])
     try:

@@ -53,7 +53,9 @@ class Scripted:
             (top / "bin" / name).chmod(0o755)
         self.configure()
         self.places = NetworkPlaces(
-            conf_dir=str(top / "conf"), bin_dirs=[str(top / "none"), str(top / "bin")], cache_dir=str(top / "cache")
+            conf_dir=str(top / "conf"),
+            bin_dirs=[str(top / "none"), str(top / "bin"), "/usr/lib/cni"],
+            cache_dir=str(top / "cache"),
         )
 
     def configure(self, **keys: Any) -> None:

@@ -339,4 +339,7 @@ async def _entered(manager: AbstractContextManager[T]) -> AsyncIterator[T]:
 
 
 async def _thread(work: Callable[..., T], *args: object) -> T:
-    return await anyio.to_thread.run_sync(work, *args)
+    try:
+        return await anyio.to_thread.run_sync(work, *args)
+    except OSError as exc:
+        raise Unavailable(f"network: {exc.filename or ''}: {exc.strerror or exc}") from exc

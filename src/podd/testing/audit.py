@@ -7,7 +7,9 @@
 It knows nothing of who made what. It blames on the podd under test: processes in its cgroups, with its directories in
 their command line, as working directory or open, members of its namespaces, and all their descendants and the caller's;
 mounts and pins below its directories or made of them; namespaces that any of these holds, be it by a descriptor alone;
-cgroups below its parent in every hierarchy; files; network interfaces; descriptors of the daemon. What nobody can be
+cgroups below its parent in every hierarchy; files; network interfaces and, of a namespace that is named, rules of the
+packet filter; descriptors of the daemon. Addresses that a CNI plugin keeps, and podd's journal of them, are files:
+name the folders that they are in among the roots. What nobody can be
 blamed for belongs to someone else on a shared machine, and is told with `whole_host=True`.
 """
 
@@ -21,6 +23,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from podd.testing import network_audit
+
 _NSFS_LINK = re.compile(r"(net|ipc|uts|pid|mnt|cgroup|user|time):\[\d+\]")
 _NO_DIGITS = re.compile(r"\d+")
 _KTHREADD = 2
@@ -29,7 +33,7 @@ _Key = tuple[str, ...]
 
 
 class Leak(NamedTuple):
-    """One thing that is left. kind: "process", "zombie", "mount", "namespace", "cgroup", "file", "interface",
+    """One thing that is left. kind: "process", "zombie", "mount", "namespace", "cgroup", "file", "interface", "rule",
     "descriptor"."""
 
     kind: str
@@ -80,11 +84,12 @@ class Snapshot:
     daemon: int | None
 
 
-def snapshot(roots: Sequence[str], *, cgroup_parent: str, daemon: int | None = None) -> Snapshot:
+def snapshot(roots: Sequence[str], *, cgroup_parent: str, daemon: int | None = None, network: str = "") -> Snapshot:
     """Look at the whole host once.
 
     roots: the directories that belong to the podd under test alone. cgroup_parent: from the hierarchies' mount points;
-    it may stay itself. daemon: whose descriptors count. Needs root to see all. Some 8 ms for 100 processes.
+    it may stay itself. daemon: whose descriptors count. network: the path of a network namespace that belongs to it
+    alone; "" where it has none. Needs root to see all. Some 8 ms for 100 processes.
     """
     roots = [os.path.realpath(root) for root in roots]
     mounts = list(_mounts())
@@ -101,6 +106,7 @@ def snapshot(roots: Sequence[str], *, cgroup_parent: str, daemon: int | None = N
         _cgroup_items(mounts, cgroup_parent),
         _file_items(roots, {mount.point for mount in mounts}),
         _interface_items(),
+        _network_items(network) if network else (),
     ):
         items.update(found)
     fds = _by_target(processes[daemon]) if daemon in processes else {}
@@ -323,6 +329,13 @@ def _interface_items() -> _Items:
         name = line.partition(":")[0].strip()
         index = _text(f"/sys/class/net/{name}/ifindex").strip()
         yield ("interface", name, index), _Item(Leak("interface", name, ""), blamed=True)
+
+
+def _network_items(network: str) -> _Items:
+    for name, number in network_audit.interfaces(network):
+        yield ("interface", network, name, str(number)), _Item(Leak("interface", name, network), blamed=True)
+    for line, nth in network_audit.rules(network):
+        yield ("rule", network, line, str(nth)), _Item(Leak("rule", line, network), blamed=True)
 
 
 # ---- descriptors -----------------------------------------------------------------------------------------------------
