@@ -21,6 +21,7 @@ from typing import NoReturn
 import figures
 import machine
 import measures
+import networking
 import probing
 from compare import US, compare
 from docker import docker
@@ -40,6 +41,7 @@ ALONE: dict[str, Callable[[Podd, Effort], list[Row]]] = {
 }
 COMPARED = "compare"
 ON_DOCKER = "docker"
+NETWORK = "network"
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def main() -> int:
         sys.exit("bench: needs root: pods are made of namespaces, mounts and cgroups")
     signal.signal(signal.SIGTERM, _leave)
     effort = QUICK if args.quick else FULL
-    wanted = args.only or [*ALONE, ON_DOCKER, COMPARED]
+    wanted = args.only or [*ALONE, NETWORK, ON_DOCKER, COMPARED]
     folder = tempfile.mkdtemp(prefix="podd-benchmark-", dir=args.directory)
     os.chmod(folder, 0o755)
     try:
@@ -57,6 +59,11 @@ def main() -> int:
         rootfs = make_rootfs(folder)
         rows = _alone(folder, rootfs, wanted, effort)
         compared, skipped = compare(folder, rootfs, effort) if COMPARED in wanted else ([], {})
+        if NETWORK in wanted:
+            try:
+                rows += networking.network(f"{folder}/{NETWORK}", rootfs, effort)
+            except Skipped as why:
+                skipped[NETWORK] = str(why)
         if ON_DOCKER in wanted:
             try:
                 with shared_as_before():
@@ -81,7 +88,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few samples of each: it shows that all works, no more")
     parser.add_argument(
-        "--only", action="append", choices=[*ALONE, ON_DOCKER, COMPARED], help="this part; may be repeated"
+        "--only", action="append", choices=[*ALONE, NETWORK, ON_DOCKER, COMPARED], help="this part; may be repeated"
     )
     parser.add_argument("--directory", default="/var/tmp", help="on whose file system state is kept, [%(default)s]")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")

@@ -71,8 +71,11 @@ def make_rootfs(folder: str) -> str:
 class Podd:
     """Started by entering; leaving deletes its pods, ends it and removes what it kept."""
 
-    def __init__(self, folder: str, rootfs: str, *, config: str = CONFIG, image: str = "") -> None:
-        """folder: is made. image: of the pods, instead of rootfs."""
+    def __init__(
+        self, folder: str, rootfs: str, *, config: str = CONFIG, image: str = "", own_network: bool = False
+    ) -> None:
+        """folder: is made. image: of the pods, instead of rootfs. own_network: it makes bridges, and not the host's."""
+        self._elsewhere = ["unshare", "--net"] if own_network else []
         self.socket = os.path.join(folder, "podd.sock")
         self._folder = folder
         self._image = image or f"rootfs:{rootfs}"
@@ -119,7 +122,7 @@ class Podd:
 
     def _start(self) -> None:
         with open(os.path.join(self._folder, "podd.log"), "ab") as log:
-            command = [f"{BIN}/podd", "--config", self._config]
+            command = [*self._elsewhere, f"{BIN}/podd", "--config", self._config]
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment)
         if (top := unified()) is not None:
             os.makedirs(f"{top}/{self._own_group}", exist_ok=True)

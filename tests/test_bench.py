@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BENCH = [sys.executable, str(ROOT / "bench" / "bench.py"), "--quick"]
 
-PLAUSIBLE = {"ms": (0.001, 60_000), "pods/s": (0.01, 10_000), "MiB": (0.01, 2_000), "% core": (0, 200)}
+PLAUSIBLE = {"ms": (0.001, 60_000), "pods/s": (0.01, 10_000), "MiB": (0.01, 2_000), "% core": (0, 200), "x": (0.1, 100)}
 
 ALONE = {
     "start, request to last release": "ms",
@@ -48,6 +48,15 @@ CPU = {  # where there is a cgroup v2
     "CPU of a start and a delete, all processes": "ms",
     "exec probe each second, of 4 pods": "% core",
 }
+NETWORK = {
+    "loopback: start": "ms",
+    "bridge: start": "ms",
+    "bridge: start, as many times loopback": "x",
+    "loopback: delete, grace 0": "ms",
+    "bridge: delete, grace 0": "ms",
+    "bridge: plugin bridge ADD": "ms",
+    "bridge: plugin bridge DEL": "ms",
+}
 HAS_IMAGE = shutil.which("busybox") is not None
 
 
@@ -63,6 +72,7 @@ def test_everything_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
     found = json.loads(file.read_text())
     wanted = ALONE | (CPU if "cgroup2" in Path("/proc/self/mounts").read_text() else {})
     wanted |= {f"runc: {name}": unit for name, unit in ON_RUNC.items()} if shutil.which("runc") else {}
+    wanted |= {} if "network" in found["skipped"] else NETWORK
     for engine in {"podd-cli", "podd-runc", "podd-docker", "podman", "docker"} - set(found["skipped"]):
         wanted |= {f"{engine}: {quantity}": unit for quantity, unit in COMPARED.items()}
     rows = {row["name"]: row for row in found["rows"]}
@@ -71,7 +81,7 @@ def test_everything_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
         assert_plausible(row)
         assert row["name"] in done.stdout
     assert found["machine"]["cores"] >= 1
-    assert set(found["skipped"]) <= {"podd-runc", "podd-docker", "podman", "docker"}
+    assert set(found["skipped"]) <= {"podd-runc", "podd-docker", "podman", "docker", "network"}
     assert all(found["skipped"].values()), "what is skipped says why"
     assert set(traces()) <= set(before)
 
