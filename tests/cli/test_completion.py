@@ -16,6 +16,13 @@ from cli.pty_user import person_at
 from cli.samples import pod, running
 from podd.cli import main
 
+LISTENING: Json = {
+    "containers": [
+        {"name": "web", "ports": [{"containerPort": 80, "name": "http"}, {"containerPort": 53, "protocol": "UDP"}]},
+        {"name": "db", "ports": [{"containerPort": 9090}]},
+    ]
+}
+
 
 @pytest.fixture
 def pods(daemon: FakeDaemon) -> FakeDaemon:
@@ -30,7 +37,7 @@ def pods(daemon: FakeDaemon) -> FakeDaemon:
 
     daemon.answers["Objects"] = objects
     daemon.answers["List"] = listed
-    daemon.answers["Get"] = lambda _: {"pod": pod("hello", running("web"), running("db"))}
+    daemon.answers["Get"] = lambda _: {"pod": pod("hello", running("web"), running("db"), spec=LISTENING)}
     return daemon
 
 
@@ -58,6 +65,9 @@ LINES = {
     "stop hello ": ["help", "world"],
     "logs h": ["hello", "help"],
     "logs hello ": [],
+    "port-forward h": ["hello", "help"],
+    "port-forward hello ": ["80", "9090"],
+    "port-forward hello 8080:80 9": ["9090"],
     "logs hello -c ": ["web", "db"],
     "logs --container d": [],
     "exec -it hello -c d": ["db"],

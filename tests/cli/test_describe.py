@@ -23,6 +23,11 @@ POD: Json = {
                 "image": "rootfs:/",
                 "command": ["python3", "-m", "http.server"],
                 "args": ["8000", "two\nlines\n"],
+                "ports": [
+                    {"containerPort": 8000, "hostPort": 80, "name": "http"},
+                    {"containerPort": 53, "hostPort": 53, "hostIP": "192.0.2.1", "protocol": "UDP"},
+                    {"containerPort": 9},
+                ],
                 "env": [{"name": "LANG", "value": "C.UTF-8"}, {"name": "EMPTY"}],
                 "resources": {"limits": {"cpu": "500m", "memory": "64Mi", "podd.io/pids": 100}},
                 "volumeMounts": [
@@ -41,6 +46,8 @@ POD: Json = {
     },
     "status": {
         "phase": "Running",
+        "podIP": "10.86.0.2",
+        "podIPs": [{"ip": "10.86.0.2"}, {"ip": "fd86::2"}],
         "startTime": "2026-11-23T12:00:00Z",
         "qosClass": "Burstable",
         "conditions": [
@@ -115,7 +122,7 @@ Labels:         app=web
 Annotations:    <none>
 Status:         CrashLoopBackOff
 Phase:          Running
-IP:             <none>
+IP:             10.86.0.2, fd86::2
 Shares:         net: pod, ipc: pod, uts: pod, pid: pod
 Restart Policy: Always
 Grace Period:   5s
@@ -142,6 +149,7 @@ Containers:
       cpu:           500m
       memory:        64Mi
       podd.io/pids:  100
+    Ports:          8000/TCP (http) from 80 of the host, 53/UDP from 53 of the host at 192.0.2.1, 9/TCP
     Environment:
       LANG:   C.UTF-8
       EMPTY:

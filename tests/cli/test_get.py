@@ -70,6 +70,13 @@ def test_wide_table_of_all_namespaces(run: Run, pods: FakeDaemon) -> None:
     assert pods.asked("List") == [{"selector": "app=web"}]
 
 
+def test_wide_table_shows_every_address(run: Run, daemon: FakeDaemon) -> None:
+    one = pod("p")
+    one["status"] |= {"podIP": "10.86.0.2", "podIPs": [{"ip": "10.86.0.2"}, {"ip": "fd86::2"}]}
+    daemon.answers["List"] = lambda _: {"pods": [one]}
+    assert "setns    10.86.0.2, fd86::2   0011" in run("get", "pods", "-o", "wide").out
+
+
 def test_no_pods(run: Run, daemon: FakeDaemon) -> None:
     daemon.answers["List"] = lambda _: {"pods": []}
     assert run("get", "pods", "-n", "web") == (0, "", "no pods in namespace web\n")

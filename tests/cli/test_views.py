@@ -122,15 +122,19 @@ def sample(at_s: float, cpu_s: float) -> Json:
         "name": "hello", "namespace": "default", "uid": "u", "time": f"2026-11-23T12:00:{at_s:09.6f}Z", "pod": whole,
         "containers": {"web": usage(cpu_usage_ns=int(cpu_s * 0.75e9), memory_usage_bytes=900, pids=4), "db": usage()},
         "overhead": usage(cpu_usage_ns=0, memory_usage_bytes=MI), "layers": {"web": 3 * MI, "db": 0},
+        "interfaces": [
+            {"name": name, "received_bytes": 1024, "received_packets": 1, "received_errors": 0,
+             "sent_bytes": 3 * MI // 2, "sent_packets": 2, "sent_errors": 0} for name in ("eth0", "eth1")
+        ],
     }  # fmt: skip
 
 
 STATS = """\
-POD     CONTAINER   CPU    MEMORY        DISK   PIDS    OOM KILLS
-hello   (pod)       1.2    12.3Mi/64Mi   3Mi    5/100   1
-hello   web         900m   900           3Mi    4       -
-hello   db          -      -             0      -       -
-hello   (podd)      0m     1Mi           -      -       -
+POD     CONTAINER   CPU    MEMORY        DISK   NET I/O     PIDS    OOM KILLS
+hello   (pod)       1.2    12.3Mi/64Mi   3Mi    2Ki / 3Mi   5/100   1
+hello   web         900m   900           3Mi    -           4       -
+hello   db          -      -             0      -           -       -
+hello   (podd)      0m     1Mi           -      -           -       -
 """
 
 
@@ -240,25 +244,28 @@ DRIVERS = [
     {
         "name": "setns", "driver": "setns",
         "is_default": True, "usable": True, "reason": "", "remedy": "", "version": "0.1.0",
-        "notes": ["oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing"],
+        "notes": ["oom_score_adj: CAP_SYS_RESOURCE is missing"],
         "capabilities": {"exec": True, "attach": True, "resize": False},
+        "network": {"ready": False, "name": "", "reason": "no configuration", "remedy": "install one"},
     },
     {
         "name": "small", "driver": "setns", "is_default": False, "usable": True, "reason": "", "remedy": "",
         "version": "0.1.0", "notes": [], "capabilities": {"exec": True, "attach": True, "resize": True},
+        "network": {"ready": True, "name": "podd", "reason": "", "remedy": ""},
     },
     {
         "name": "docker", "driver": "docker",
         "is_default": False, "usable": False, "reason": "/run/docker.sock: no such file",
-        "remedy": "start docker.service", "version": "", "notes": [], "capabilities": {},
+        "remedy": "start docker.service", "version": "", "notes": [], "capabilities": {}, "network": None,
     },
 ]  # fmt: skip
 
 DRIVERS_TABLE = """\
-NAME     DRIVER   DEFAULT   USABLE   VERSION   NOTES
-setns    setns    yes       yes      0.1.0     oom_score_adj cannot be lowered: CAP_SYS_RESOURCE is missing
-small    setns    no        yes      0.1.0     <none>
-docker   docker   no        no       <none>    /run/docker.sock: no such file; start docker.service
+NAME     DRIVER   DEFAULT   USABLE   NETWORK     VERSION   NOTES
+setns    setns    yes       yes      not ready   0.1.0     oom_score_adj: CAP_SYS_RESOURCE is missing. \
+the network is not ready: no configuration; install one
+small    setns    no        yes      podd        0.1.0     <none>
+docker   docker   no        no       none        <none>    /run/docker.sock: no such file; start docker.service
 """
 
 DRIVERS_MATRIX = """\
@@ -286,6 +293,7 @@ INFO = {
     "version": "0.1.0", "pid": 4000, "started_at": "2026-11-23T12:00:00Z", "kernel": "6.1.0", "cgroups": "v2",
     "default_driver": "setns", "config_file": "", "run_dir": "/run/podd", "state_dir": "/var/lib/podd",
     "log_dir": "/var/log/podd", "pods": {"Running": 3, "Failed": 1, "Pending": 0}, "problems": ["record 7: damaged"],
+    "network": {"ready": True, "name": "podd", "reason": "", "remedy": ""},
 }  # fmt: skip
 
 INFO_PAGE = """\
@@ -299,6 +307,7 @@ Configuration:   <none>
 Run directory:   /run/podd
 State directory: /var/lib/podd
 Log directory:   /var/log/podd
+Network:         ready: podd
 Pods:            3 Running, 1 Failed
 Problems:
   record 7: damaged
@@ -309,6 +318,22 @@ def test_info(run: Run, daemon: FakeDaemon) -> None:
     daemon.answers["Info"] = lambda _: INFO
     assert run("info") == (0, INFO_PAGE, "")
     assert yaml.safe_load(run("info", "-o", "yaml").out) == INFO
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (None, "none: the default driver gives pods no addresses"),
+        ({"ready": True, "name": "", "reason": "", "remedy": ""}, "ready"),
+        (
+            {"ready": False, "name": "podd", "reason": "no plugin", "remedy": "install it"},
+            "the network is not ready: no plugin; install it",
+        ),
+    ],
+)
+def test_info_of_the_network(run: Run, daemon: FakeDaemon, network: Json | None, said: str) -> None:
+    daemon.answers["Info"] = lambda _: INFO | {"network": network}
+    assert f"Network:         {said}" in run("info").lines
 
 
 def test_version(run: Run, daemon: FakeDaemon) -> None:

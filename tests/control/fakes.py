@@ -20,6 +20,7 @@ from podd.driver.contract import (
     Image,
     Limits,
     NamespaceRow,
+    NetworkStatus,
     PullProgress,
     SandboxUsage,
     Usage,
@@ -398,6 +399,7 @@ class FakeEngine:
                 is_default=True,
                 health=Health(usable=True, version="1"),
                 capabilities=able,
+                network=NetworkStatus(ready=False, reason="no plugin"),
             ),
             DriverReport(
                 name="bad",

@@ -6,12 +6,16 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+from ground import Ground, must_have, own_network, tell
 
 from podd.driver.contract import Driver, Handle
+from podd.driver.hookspecs import DriverPaths
 from podd.testing.contract import DriverContract, until_gone
+from podd.testing.contract_network import Network
 
 
 @pytest.mark.root
@@ -29,3 +33,27 @@ class TestSetns(DriverContract):
         with contextlib.suppress(ProcessLookupError):
             os.kill(sandbox.state["pid"], signal.SIGKILL)
         await until_gone(sandbox.state["pid"])
+
+
+@pytest.mark.root
+@pytest.mark.anyio
+class TestSetnsConnected(Network):
+    """By the distribution's plugins, with the configuration that podd ships."""
+
+    real_processes = True
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture(autouse=True)
+    def network(self) -> Iterator[None]:
+        must_have("bridge", "host-local", "portmap", "firewall", "bandwidth")
+        with own_network():
+            tell("ip", "link", "add", "podd0", "type", "bridge")  # the plugin would make it, and leave it
+            yield
+
+    @pytest.fixture
+    def paths(self, tmp_path: Path) -> DriverPaths:
+        places = {f"{part}_dir": f"{tmp_path}/{part}" for part in ("run", "state", "log")}
+        return DriverPaths(**places, network=Ground(tmp_path).places)

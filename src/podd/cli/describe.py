@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from podd.cli import durations, manifest_words
 from podd.cli.connect import batches, connect
 from podd.cli.layout import LABEL_COLUMNS, NONE, block, fields, indented
-from podd.cli.status import Json, all_statuses, podd_status, status
+from podd.cli.status import Json, addresses, all_statuses, podd_status, status
 from podd.cli.text import Table, clean, complain
 from podd.cli.words import add_namespace_options, listed_namespace, object_names, pod_names
 from podd.errors import PoddError
@@ -81,7 +81,7 @@ def _head(pod: Json) -> Iterator[str]:
     yield from fields({name: value for name, value in optional.items() if value})
     yield from fields(
         {
-            "IP": state.get("podIP"),
+            "IP": ", ".join(addresses(pod)),
             "Shares": _shares(spec),
             "Restart Policy": spec.get("restartPolicy", "Always"),
             "Grace Period": f"{spec.get('terminationGracePeriodSeconds', 30)}s",
@@ -148,6 +148,8 @@ def _container(spec: Json, now: Json) -> Iterator[str]:
         if amounts := spec.get("resources", {}).get(title):
             yield f"{title.capitalize()}:"
             yield from indented(2, fields({name: str(amount) for name, amount in amounts.items()}, columns=0))
+    if spec.get("ports"):
+        yield from fields({"Ports": ", ".join(map(manifest_words.port, spec["ports"]))})
     yield from fields(manifest_words.probes(spec))
     sources = manifest_words.env_from(spec)
     if sources:

@@ -21,11 +21,11 @@ def run(options: Namespace) -> int:
     if options.output in output.FORMATS:
         output.show(drivers, options.output)
         return 0
-    table = Table(("NAME", "DRIVER", "DEFAULT", "USABLE", "VERSION", "NOTES"), wrap=True, colour=_colour)
+    table = Table(("NAME", "DRIVER", "DEFAULT", "USABLE", "NETWORK", "VERSION", "NOTES"), wrap=True, colour=_colour)
     for driver in drivers:
         version = driver["version"] or "<none>"
-        words = (driver["name"], driver["driver"], _yes(driver["is_default"]), _yes(driver["usable"]), version)
-        table.add(*words, _notes(driver))
+        words = (driver["name"], driver["driver"], _yes(driver["is_default"]), _yes(driver["usable"]))
+        table.add(*words, _network(driver), version, _notes(driver))
     print("\n".join(table.lines()))
     able = [driver for driver in drivers if driver["capabilities"]]
     if options.output == "wide" and able:
@@ -44,7 +44,20 @@ def _matrix(drivers: Sequence[Json]) -> Table:
 def _notes(driver: Json) -> str:
     """Why not, and what to do; then what works with less."""
     why = "; ".join(filter(None, (driver["reason"], driver["remedy"])))
-    return ". ".join(filter(None, (why, *driver["notes"]))) or "<none>"
+    return ". ".join(filter(None, (why, *driver["notes"], no_network(driver.get("network"))))) or "<none>"
+
+
+def _network(driver: Json) -> str:
+    status = driver.get("network")
+    return "none" if status is None else "not ready" if not status["ready"] else status["name"] or "ready"
+
+
+def no_network(status: Json | None) -> str:
+    """Why there is none, and what to do; "" where there is one, or the driver gives none."""
+    if status is None or status["ready"]:
+        return ""
+    why = "; ".join(filter(None, (status["reason"], status["remedy"])))
+    return f"the network is not ready{': ' if why else ''}{why}"
 
 
 def _yes(value: bool) -> str:
@@ -52,4 +65,6 @@ def _yes(value: bool) -> str:
 
 
 def _colour(header: str, value: str) -> str:
+    if (header, value) == ("NETWORK", "not ready"):
+        return "yellow"
     return "red" if header == "USABLE" and value == "no" else ""

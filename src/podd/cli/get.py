@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from podd.cli import durations, output
 from podd.cli.connect import connect
-from podd.cli.status import Json, colour, podd_status, ready, restarts, status
+from podd.cli.status import Json, addresses, colour, podd_status, ready, restarts, status
 from podd.cli.text import Table, complain, note
 from podd.cli.words import Usage, add_namespace_options, listed_namespace, object_names, pod_names
 from podd.control.client import Client
@@ -88,7 +88,7 @@ def _row(pod: Json, options: Namespace, now: datetime) -> Iterator[str]:
     yield from (ready(pod), status(pod), restarts(pod, now), durations.age(meta.get("creationTimestamp"), now))
     if options.output == "wide":
         ours = podd_status(pod)
-        cells = (ours.get("driver"), pod.get("status", {}).get("podIP"), ours.get("sandboxId"))
+        cells = (ours.get("driver"), ", ".join(addresses(pod)), ours.get("sandboxId"))
         yield from (cell or "<none>" for cell in cells)
 
 

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from podd import __version__
 from podd.cli import output
 from podd.cli.connect import connect
+from podd.cli.drivers import no_network
 from podd.cli.status import Json
 from podd.cli.text import clean, complain, paint
 from podd.errors import PoddError
@@ -41,11 +42,19 @@ def _info(options: Namespace) -> int:
         return 0
     for key, label in LABELS.items():
         print(f"{label + ':':<17}{clean(str(info[key])) or '<none>'}")
+    print(f"{'Network:':<17}{_network(info.get('network'))}")
     print(f"{'Pods:':<17}{', '.join(f'{count} {phase}' for phase, count in info['pods'].items() if count) or 'none'}")
     print(f"{'Problems:':<17}{'' if info['problems'] else 'none'}".rstrip())
     for problem in info["problems"]:
         print(paint(f"  {clean(problem)}", "yellow"))
     return 0
+
+
+def _network(status: Json | None) -> str:
+    """Of the default driver."""
+    if status is None:
+        return "none: the default driver gives pods no addresses"
+    return clean(no_network(status)) or f"ready{': ' if status['name'] else ''}{clean(status['name'])}"
 
 
 def _versions(options: Namespace) -> int:

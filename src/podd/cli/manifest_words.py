@@ -97,3 +97,11 @@ def _handler(handler: Json) -> str:
     if grpc := handler.get("grpc"):
         return f"grpc <pod>:{grpc.get('port')} {grpc.get('service', '')}".rstrip()
     return f"sleep {handler.get('sleep', {}).get('seconds')}s"
+
+
+def port(given: Json) -> str:
+    """ "80/TCP (http) from 8080 of the host at 192.0.2.1"."""
+    name = f" ({given['name']})" if given.get("name") else ""
+    where = f" at {given['hostIP']}" if given.get("hostIP") else ""
+    host = f" from {given['hostPort']} of the host{where}" if given.get("hostPort") else ""
+    return f"{given['containerPort']}/{given.get('protocol', 'TCP')}{name}{host}"

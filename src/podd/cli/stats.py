@@ -15,7 +15,7 @@ from podd.cli.text import Table, note
 from podd.cli.words import Usage, add_pod_choice, chosen
 from podd.control.client import Client
 
-COLUMNS = ("POD", "CONTAINER", "CPU", "MEMORY", "DISK", "PIDS", "OOM KILLS")
+COLUMNS = ("POD", "CONTAINER", "CPU", "MEMORY", "DISK", "NET I/O", "PIDS", "OOM KILLS")
 SAMPLE_S = 0.5  # the kernel counts CPU time; its rate needs two looks
 REFRESH_S = 2.0
 CLEAR = "\033[H\033[J"
@@ -69,6 +69,7 @@ def _table(before: Mapping[str, Json], now: Mapping[str, Json], options: Namespa
                     amounts.size(used["memory_limit_bytes"]),
                 ),
                 amounts.size(_layers(pod, name)),
+                _traffic(pod) if name == "(pod)" else amounts.UNKNOWN,
                 amounts.of(amounts.count(used["pids"]), amounts.count(used["pids_limit"])),
                 amounts.count(used["oom_kills"]),
             )
@@ -88,6 +89,15 @@ def _layers(pod: Json, name: str) -> int | None:
     """What it has of the disk by its writable layer, or the pod by all of them. None: its driver does not tell."""
     sizes = pod["layers"]
     return sizes.get(name) if name != "(pod)" else sum(sizes.values()) if sizes else None
+
+
+def _traffic(pod: Json) -> str:
+    """What has come to it, and what it has sent."""
+    interfaces = pod["interfaces"]
+    if not interfaces:
+        return amounts.UNKNOWN
+    came, went = (sum(each[key] for each in interfaces) for key in ("received_bytes", "sent_bytes"))
+    return f"{amounts.size(came)} / {amounts.size(went)}"
 
 
 def _cores(now: Json, before: Json, seconds: float) -> float | None:

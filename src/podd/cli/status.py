@@ -40,6 +40,11 @@ def podd_status(pod: Json) -> Json:
     return ours
 
 
+def addresses(pod: Json) -> Sequence[str]:
+    """Of the pod, the main one first."""
+    return [each["ip"] for each in pod.get("status", {}).get("podIPs", ())]
+
+
 def is_running(container: Json) -> bool:
     return bool(container.get("state", {}).get("running"))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from podd.driver.contract import Limits, NamespaceName, Scope, Usage
+from podd.driver.contract import InterfaceUsage, Limits, NamespaceName, NetworkStatus, Scope, Usage
 from podd.engine.view import ApplyProgress, ApplyResult, LogLine, PodEvent, PodView
 from podd.model.pod import PodSpec
 from podd.model.status import PodStatus
@@ -217,6 +217,7 @@ class PodUsage(Value):
     containers: Mapping[str, Usage]
     overhead: Usage | None
     layers: Mapping[str, int]
+    interfaces: Sequence[InterfaceUsage]
 
 
 class StatsReply(Value):
@@ -269,6 +270,7 @@ class Driver(Value):
     version: str
     notes: Sequence[str]
     capabilities: Mapping[str, bool]
+    network: NetworkStatus | None
 
 
 class DriversReply(Value):

@@ -285,6 +285,7 @@ def _usage(each: PodUsage) -> m.PodUsage:
         containers={names.get(id_, id_): usage for id_, usage in each.usage.containers.items()},
         overhead=each.usage.overhead,
         layers={names.get(id_, id_): size for id_, size in each.usage.layers.items()},
+        interfaces=each.usage.interfaces,
     )
 
 
@@ -325,6 +326,7 @@ def _driver(report: DriverReport) -> m.Driver:
         version=health.version,
         notes=health.notes,
         capabilities=msgspec.structs.asdict(report.capabilities) if report.capabilities else {},
+        network=report.network,
     )
 
 

@@ -308,6 +308,7 @@ class Engine(Inside):
         return await self._drivers.reports()
 
     async def info(self) -> Info:
+        driver = self._drivers.choice.drivers.get(self._drivers.choice.default)
         return Info(
             version=podd.__version__,
             pid=os.getpid(),
@@ -319,6 +320,7 @@ class Engine(Inside):
             run_dir=self._settings.run_dir,
             state_dir=self._settings.state_dir,
             log_dir=self._settings.log_dir,
+            network=None if driver is None else await self._drivers.network_of(driver),
             pods=Counter(status.phase(actor.state) for actor in self._registry),
             problems=[
                 *self._problems,

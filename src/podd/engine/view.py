@@ -182,6 +182,7 @@ class Info(Value):
     log_dir: str
     pods: Mapping[Phase, int]
     problems: Sequence[str] = ()  # what podd copes with and a person should know
+    network: NetworkStatus | None = None  # of the default driver; None: it gives pods no addresses
 
 
 class ReloadReport(Value):

@@ -363,7 +363,11 @@ class ShimDriver:
         return await self._networks.status()
 
     async def publish(self, sandbox: Handle, ports: Sequence[PortMapping]) -> None:
-        await self._networks.publish(sandbox.id, ports)
+        try:
+            await self._networks.publish(sandbox.id, ports)
+        except NotFound:
+            if ports:  # else nothing is led to it, as was asked
+                raise
 
     # ---- resize, pause, stats, inspect -------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from podd.driver.contract import (
     Exit,
     Handle,
     Health,
+    InterfaceUsage,
     Limits,
     NetworkStatus,
     Owned,
@@ -73,6 +74,15 @@ CAPABILITIES = Capabilities(
     publish=True,
 )
 AT_ONCE = Program(exits_after_s=0)
+_SILENT = InterfaceUsage(
+    name="eth0",
+    received_bytes=0,
+    received_packets=0,
+    received_errors=0,
+    sent_bytes=0,
+    sent_packets=0,
+    sent_errors=0,
+)
 
 
 @dataclass(eq=False)
@@ -350,7 +360,10 @@ class FakeDriver:
                 pids_limit=box.observed.limits.pids,
             )
             layers = {one.id: self._host.written.get(self._container(one).config.name, 0) for one in containers}
-            return SandboxUsage(at_ns=self._host.now_ns(), pod=pod, containers=used, layers=layers)
+            interfaces = [_SILENT] if box.ips else []
+            return SandboxUsage(
+                at_ns=self._host.now_ns(), pod=pod, containers=used, layers=layers, interfaces=interfaces
+            )
 
         return await self._do("usage", sandbox.id, self._pod_of(sandbox.id), read)
 
