@@ -97,6 +97,19 @@ class Dockerd:
         """Every one that it knows, of whomever."""
         return json.loads(self._curl("http://d/v1.41/containers/json?all=1"))  # type: ignore[no-any-return]
 
+    def create(self, name: str, image: str) -> None:
+        """As a person would. It is not started."""
+        body = json.dumps({"Image": image, "Cmd": ["true"]})
+        self._curl(
+            "-X",
+            "POST",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            body,
+            f"http://d/v1.41/containers/create?name={name}",
+        )
+
     def restart(self, container: str) -> None:
         """As a person would, behind podd's back."""
         self._curl("-X", "POST", f"http://d/v1.41/containers/{container}/restart?t=0")

@@ -187,7 +187,7 @@ def test_one_member_that_cannot_run_undoes_all(on_docker: Podd, bad: dict[str, A
 
 @pytest.mark.parametrize(
     ("policy", "why"),
-    [("IfNotPresent", "failed to pull image"), ("Never", "is not present with pull policy of Never")],
+    [("IfNotPresent", "the registry does not answer"), ("Never", "ErrImageNeverPull")],
 )
 def test_an_image_that_is_not_there(on_docker: Podd, policy: str, why: str) -> None:
     podd = on_docker

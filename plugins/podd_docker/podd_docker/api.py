@@ -118,8 +118,8 @@ class Api:
     async def post(self, path: str, body: object = None, **params: str) -> Any:
         return await self._json("POST", path, params, body)
 
-    async def delete(self, path: str, **params: str) -> None:
-        await self._json("DELETE", path, params)
+    async def delete(self, path: str, **params: str) -> Any:
+        return await self._json("DELETE", path, params)
 
     async def stat(self, container: str, path: str) -> dict[str, Any]:
         """Of a path inside a container, links on the way followed, the last part not. Raises NotFound."""
@@ -134,11 +134,17 @@ class Api:
         return found
 
     async def _json(
-        self, method: str, path: str, params: Mapping[str, str] | None = None, body: object = None, **how: bool
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        *,
+        versioned: bool = True,
     ) -> Any:
         data = None if body is None else json.dumps(body).encode()
         with self._deadline(path):
-            async with self._response(method, path, params, data, **how) as response:
+            async with self._response(method, path, params, data, versioned=versioned) as response:
                 text = await response.read()
         return json.loads(text) if text else None
 
@@ -148,14 +154,15 @@ class Api:
         method: str,
         path: str,
         params: Mapping[str, str],
-        data: bytes | None = None,
+        data: bytes | AsyncIterator[bytes] | None = None,
         *,
         deadline_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The body as it comes; read no faster than it is asked for. Only the answer's beginning has a deadline."""
         async with AsyncExitStack() as stack:
             with self._deadline(path, deadline_s):
-                response = await stack.enter_async_context(self._response(method, path, params, data))
+                response = await stack.enter_async_context(self._response(method, path, params, data, headers=headers))
             yield self._chunks(response)
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -209,9 +216,10 @@ class Api:
         method: str,
         path: str,
         params: Mapping[str, str] | None = None,
-        data: bytes | None = None,
+        data: bytes | AsyncIterator[bytes] | None = None,
         *,
         versioned: bool = True,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         if versioned:
             await self._know_version()
@@ -223,7 +231,13 @@ class Api:
             docker.api_version = self._version
         try:
             response = await docker._do_query(  # noqa: SLF001  its objects hide what is needed; see above
-                quote(path), method, params=dict(params or {}), data=data, timeout=None, versioned_api=versioned
+                quote(path),
+                method,
+                params=dict(params or {}),
+                data=data,
+                headers=headers,
+                timeout=None,
+                versioned_api=versioned,
             )
         except aiodocker.DockerError as exc:
             raise self._refused(exc.status, exc.message) from exc

@@ -112,7 +112,12 @@ class Containers:
             cgroup=f"{sandbox.cgroup}/{docker_id}",
             hold=hold,
         )
-        return ContainerCreated(handle=handles.make(driver, config.id, state), observed=observed, image_id=image["Id"])
+        return ContainerCreated(
+            handle=handles.make(driver, config.id, state),
+            observed=observed,
+            image_id=image["Id"],
+            stop_signal=plans.stop_signal(image["Config"] or {}),
+        )
 
     async def _target(self, config: ContainerConfig, target: ContainerId) -> str:
         found = await self._found(target)

@@ -45,6 +45,7 @@ from podd_docker.hold import Holds
 from podd_docker.host import Host
 from podd_docker.images import Images
 from podd_docker.sandboxes import Sandboxes
+from podd_docker.service import DockerImages
 from podd_docker.watch import Watch
 
 log = structlog.get_logger(__name__)
@@ -83,6 +84,7 @@ class DockerDriver:
             self.capabilities = replace(self.capabilities, held_start=True, shared_uts=True)
         self._paths = paths
         self._api = Api(name, self._section.socket, self._section.deadline_s)
+        self.images = DockerImages(self._api, self._section.socket, self._section.pull_deadline_s)
         self._unusable: PoddError | None = None
 
     # ---- the driver itself -------------------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ class DockerDriver:
         self._flights = Flights(self._tasks)
         self._watch = Watch(self._api, self._paths.run_dir)
         self._execs = Execs(folder, self._section.exec_root, self._tasks)
-        images = Images(self._api, self._section.pull_deadline_s, self._tasks)
+        images = Images(self._api, self._tasks)
         how = (self._api, self._host, self._watch, self._tasks)
         holds = Holds(self._section.exec_root, folder)
         self._containers = Containers(*how, self._section, self._paths.run_dir, images, holds)

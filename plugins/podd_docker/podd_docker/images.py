@@ -1,4 +1,4 @@
-"""Images of dockerd's: podd's own holder, those that pods name, and what is in them."""
+"""What containers need to know of dockerd's images: podd's own holder, those that pods name, and what is in them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import anyio
 import structlog
 from anyio.abc import TaskGroup
 
 from podd.driver.contract import ContainerConfig
-from podd.errors import Invalid, NotFound, PoddError, Unavailable, Unsupported
+from podd.errors import Invalid, NotFound, Unavailable, Unsupported
 from podd_docker import holder, plans
 from podd_docker.api import Api, lines
 from podd_docker.flights import Flights
@@ -26,10 +25,9 @@ _KNOWN_MOST = 4096
 
 
 class Images:
-    def __init__(self, api: Api, pull_deadline_s: float, tasks: TaskGroup) -> None:
+    def __init__(self, api: Api, tasks: TaskGroup) -> None:
         self._api = api
         self._asked = Flights(tasks)
-        self._pull_deadline_s = pull_deadline_s
         self._executable: dict[tuple[str, str], None] = {}
 
     # ---- podd's own
@@ -47,54 +45,23 @@ class Images:
     # ---- those of pods
 
     async def of(self, container: ContainerConfig) -> Mapping[str, Any]:
-        """What dockerd knows of the image, pulled where its policy asks for that.
+        """What dockerd knows of the image, asked once for all members that want to know it now.
 
-        Raises Unavailable: it cannot be pulled; Invalid: its name is none, or it may not be pulled.
+        Raises Unavailable: it is gone, though it was here before anything of the pod was made.
         """
-        if container.pull == "Always":
-            await self._pull(container)
-        try:  # once for all members that want to know it now
-            key = ("inspect", container.image)
-            return await self._asked.join("images", key, lambda: self._inspect(container.image))
+        image = container.image_id or container.image
+        try:
+            return await self._asked.join("images", ("inspect", image), lambda: self._inspect(image))
         except NotFound as exc:
-            if container.pull == "Never":
-                raise Invalid(
-                    f"container {container.name}: image {container.image!r} is not present with pull policy of Never",
-                    remedy="load it: docker load, or let it be pulled",
-                    reason="ErrImageNeverPull",
-                ) from exc
-            await self._pull(container)
-            return await self._inspect(container.image)
+            raise Unavailable(
+                f"container {container.name}: image {container.image!r} is not here",
+                remedy="load it: podd-cli image import; or let it be pulled",
+                image=container.image,
+            ) from exc
 
     async def _inspect(self, reference: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = await self._api.get(f"images/{reference}/json")
         return found
-
-    async def _pull(self, container: ContainerConfig) -> None:
-        """One pull for all that want the image, which goes on for the next attempt where nobody can wait any longer."""
-        image = container.image
-        try:
-            await self._asked.join("images", ("pull", image), lambda: self._pull_now(image))
-        except PoddError as exc:
-            kind = Invalid if isinstance(exc, Invalid) else Unavailable
-            raise kind(
-                f"container {container.name}: failed to pull image {image!r}: {exc.message}",
-                remedy="check the name of the image, the registry and the network; or load it: docker load",
-                reason="ErrImagePull",
-                image=image,
-            ) from exc
-
-    async def _pull_now(self, image: str) -> None:
-        last = image.rpartition("/")[2]
-        how = {"fromImage": image} if ":" in last or "@" in last else {"fromImage": image, "tag": "latest"}
-        log.info("image.pulling", image=image)
-        limit_s = self._pull_deadline_s
-        with anyio.move_on_after(limit_s):
-            async with self._api.stream("POST", "images/create", how, deadline_s=limit_s) as chunks:
-                await _expect_success(lines(chunks), image)
-            log.info("image.pulled", image=image)
-            return
-        raise Unavailable(f"docker: it took longer than {limit_s:g} s")
 
     # ---- what is in them
 

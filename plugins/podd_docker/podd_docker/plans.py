@@ -11,6 +11,7 @@ from typing import Any
 from podd.driver.contract import ContainerConfig, Limits, Mount, SandboxConfig
 from podd.errors import Invalid, Unsupported
 from podd.linux import capabilities
+from podd.model import signals
 from podd.supervision.plans import granted, masked_paths, read_only_paths
 from podd_docker import holder
 from podd_docker.config import Section
@@ -120,7 +121,7 @@ def member_body(
     Raises Unsupported, Invalid: naming the field.
     """
     body: Body = {
-        "Image": config.image,
+        "Image": config.image_id or config.image,
         "User": user(config, image),
         "Entrypoint": list(config.command) or None,
         "Cmd": list(config.args) or None,
@@ -295,6 +296,11 @@ def check(config: ContainerConfig) -> None:
     for name, _ in config.env:
         if not name or "=" in name:
             raise Invalid(f"container {config.name}: env {name!r} is no name of a variable", field="env")
+
+
+def stop_signal(image: Mapping[str, Any]) -> int | None:
+    """That the image wants. None: none, or one that there is not."""
+    return signals.parse(str(image.get("StopSignal") or ""))
 
 
 def argv0(config: ContainerConfig, image: Mapping[str, Any]) -> str:

@@ -45,7 +45,8 @@ _TABLE = [
         "wait, log in, or use a mirror",
     ),
     _Row(
-        r"unauthorized|authentication required|access to the resource is denied|\b403\b|denied:|invalid username",
+        r"unauthorized|authentication required|no basic auth credentials|access to the resource is denied|\b403\b"
+        r"|denied:|invalid username",
         Denied,
         "the registry wants other credentials, or has no such image",
         "check the name; give credentials: imagePullSecrets, or skopeo login on the host",
