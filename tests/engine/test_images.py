@@ -122,6 +122,15 @@ async def test_it_backs_off_as_a_kubelet_does_and_runs_when_it_can(tmp_path: Pat
         assert (await status(one)).container_statuses[0].restart_count == 0
 
 
+async def test_who_starts_it_waits_for_the_next_pull(tmp_path: Path, host: FakeHost) -> None:
+    host.fault("pull", of="far:1", call=1, error=NO_ANSWER)
+    async with engine(tmp_path, host) as one:
+        await apply(one, pod("far:1"))
+        began = anyio.current_time()
+        assert (await one.start("web", None, wait=True)).status.phase == "Running"
+        assert anyio.current_time() - began == pytest.approx(5)
+
+
 async def test_while_it_is_pulled_again_it_is_what_the_last_try_came_to(tmp_path: Path, host: FakeHost) -> None:
     host.fault("pull", of="far:1", error=NO_ANSWER)
     async with engine(tmp_path, host) as one:

@@ -39,21 +39,25 @@ class Store:
         return await self.service.pull(name, credentials, lambda _: None)
 
     def whole_layers(self) -> int:
-        """How many are unpacked."""
-        listed = self.root / "overlay-layers" / "layers.json"
-        text = listed.read_text() if listed.exists() else "[]"
-        return sum("flags" not in layer for layer in json.loads(text or "[]"))
+        return whole_layers(self.root)
 
     def everything(self) -> set[str]:
-        """What there is, but for what the library has for itself in a store without images."""
-        found = {str(path.relative_to(self.root)) for path in self.root.rglob("*")}
-        return {
-            one for one in found if one.startswith(("overlay/", "overlay-images/", "overlay-layers/", "podd-pulls/"))
-        } - {
-            "overlay/l",
-            "overlay/.has-mount-program",
-            *(f"overlay-{kind}/{kind}.{end}" for kind in ("images", "layers") for end in ("json", "lock")),
-        }
+        return listing(self.root)
+
+
+def whole_layers(root: Path) -> int:
+    """How many are unpacked."""
+    listed = root / "overlay-layers" / "layers.json"
+    text = listed.read_text() if listed.exists() else "[]"
+    return sum("flags" not in layer for layer in json.loads(text or "[]"))
+
+
+def listing(root: Path) -> set[str]:
+    """What there is, but for what the library has for itself in a store without images."""
+    found = {str(path.relative_to(root)) for path in root.rglob("*")}
+    parts = ("overlay/", "overlay-images/", "overlay-layers/", "podd-pulls/")
+    own = {f"overlay-{kind}/{kind}.{end}" for kind in ("images", "layers") for end in ("json", "lock")}
+    return {one for one in found if one.startswith(parts)} - own - {"overlay/l", "overlay/.has-mount-program"}
 
 
 def layers_of(source: str) -> list[str]:

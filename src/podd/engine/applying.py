@@ -33,7 +33,7 @@ def settled(state: st.PodState) -> bool:
     if state.goal.want not in ("run", "finish"):
         return state.goal.want != "restart"
     if look.is_finished(state) or state.failed_start is not None:
-        return state.sandbox is None
+        return state.sandbox is None and state.images != "pulling"
     members = [state.members[name].instance for name in look.of_kind(state, "sidecar", "regular")]
     running = all(isinstance(i, container.Live | container.Exited) for i in members)
     return state.released and isinstance(state.sandbox, sandbox.Ready) and running
