@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from podd.driver.contract import NetworkStatus, PortMapping
 from podd.driver.hookspecs import NetworkPlaces
-from podd.errors import Conflict, NotFound, PoddError, Unavailable, Unsupported
+from podd.errors import Conflict, PoddError, Unavailable, Unsupported
 from podd.network import call, folder, orphans, ports, result, standin
 from podd.network.call import INTERFACE, Attachment, Wanted
 from podd.network.conflist import Network, Plugin
@@ -75,10 +75,10 @@ class Networks:
                 await self._undo(made)
 
     async def check(self, sandbox: str) -> None:
-        """Raises Unavailable: a plugin finds that something of it is missing; NotFound: it is not connected."""
+        """Raises Unavailable: a plugin finds that something of it is missing. Of what is not connected: nothing."""
         async with self._alone(sandbox):
             made = await self._made(sandbox)
-            if made.network.disable_check or not made.network.speaks("0.4.0"):
+            if made is None or made.network.disable_check or not made.network.speaks("0.4.0"):
                 return
             with _deadline(CHECK_S, f"sandbox {sandbox}: CNI CHECK"):
                 for plugin in made.network.plugins:
@@ -96,10 +96,15 @@ class Networks:
     async def publish(self, sandbox: str, wanted: Sequence[PortMapping]) -> None:
         """Lead these ports of the host to it, instead of those before.
 
-        Raises Conflict, Unsupported, Unavailable: all is as it was, unless the message says otherwise; NotFound.
+        Raises Conflict, Unsupported, Unavailable: all is as it was, unless the message says otherwise.
         """
         async with self._alone(sandbox):
             made = await self._made(sandbox)
+            if made is None:
+                if wanted:
+                    why = "it was made when there was no network"
+                    raise Unsupported(f"host ports: {why}", remedy="delete the pod and apply it again")
+                return
             mappers = [plugin for plugin in made.network.plugins if plugin.can("portMappings")]
             if wanted and not mappers:
                 raise _cannot(made.network, "portMappings", "host ports")
@@ -257,11 +262,10 @@ class Networks:
 
     # ---- helpers -----------------------------------------------------------------------------------------------------
 
-    async def _made(self, sandbox: str) -> Attachment:
+    async def _made(self, sandbox: str) -> Attachment | None:
+        """None: it is not connected."""
         made = await _thread(self._journal.read, sandbox)
-        if made is None or not made.complete:
-            raise NotFound(f"sandbox {sandbox}: it is not connected with a network")
-        return made
+        return made if made is not None and made.complete else None
 
     @asynccontextmanager
     async def _alone(self, sandbox: str) -> AsyncIterator[None]:

@@ -191,8 +191,6 @@ class ShimDriver:
         try:
             async with self._checking:
                 await self._networks.check(sandbox_id)
-        except NotFound:
-            return
         except PoddError as exc:
             remedy = "delete the pod and apply it again"
             log.warning("network.damaged", sandbox=sandbox_id, error=exc.message, remedy=remedy)
@@ -363,11 +361,8 @@ class ShimDriver:
         return await self._networks.status()
 
     async def publish(self, sandbox: Handle, ports: Sequence[PortMapping]) -> None:
-        try:
-            await self._networks.publish(sandbox.id, ports)
-        except NotFound:
-            if ports:  # else nothing is led to it, as was asked
-                raise
+        await self._in_hand.link(sandbox.id)  # it is there
+        await self._networks.publish(sandbox.id, ports)
 
     # ---- resize, pause, stats, inspect -------------------------------------------------------------------------------
 

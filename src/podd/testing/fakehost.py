@@ -347,7 +347,9 @@ class FakeHost:
         return limits
 
     def _connect(self, box: FakeSandbox) -> None:
-        if self.network.ready and box.config.namespaces.net == "pod":
+        if box.config.namespaces.net == "node":
+            return
+        if self.network.ready:
             number = next(self._addresses)
             box.ips = (f"10.88.{number >> 8}.{number & 255}", f"fd88::{number:x}")
         self._lead(box, box.config.ports)
