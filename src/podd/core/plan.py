@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from podd.core import network, resources
-from podd.core.difference import pull_policy
 from podd.core.environment import environment, expand, expand_whole
 from podd.core.projection import Files, files, is_projected
 from podd.core.sources import NOTHING, Sources
@@ -154,7 +153,6 @@ def container_config(
         name=container.name,
         attempt=attempt,
         image=container.image,
-        pull=container.image_pull_policy or pull_policy(container.image),
         command=[expand(word, env) for word in container.command],
         args=[expand(word, env) for word in container.args],
         env=list(env.items()),

@@ -140,7 +140,6 @@ class ContainerConfig(Value):
     attempt: int  # 0 for the first instance of this container
     image: str  # "rootfs:/absolute/directory", or a reference for drivers with images
     image_id: str = ""  # of the reference, as the driver's image service knows it; "" for a directory
-    pull: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"  # of a reference, when the container is made
     command: Sequence[str] = ()  # replaces the image's entrypoint
     args: Sequence[str] = ()  # replaces the image's cmd
     env: Sequence[tuple[str, str]] = ()  # in order; the environment starts empty

@@ -25,6 +25,7 @@ from podd.driver.contract import (
     CanAttach,
     CanConnect,
     CanExec,
+    CanImages,
     CanNetwork,
     CanPause,
     CanResize,
@@ -170,6 +171,7 @@ def missing_powers(driver: Driver) -> list[str]:
         "stats": CanStats,
         "connect": CanConnect,
         "resize": CanResize,
+        "images": CanImages,
         "network": CanNetwork,
     }
     return [
