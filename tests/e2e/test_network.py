@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ground import must_have
+from ground import must_have, tell
 from networked import HOST, Place, before_nf_tables, networked, place, write_network
 from real import Podd, kill, manifest, sh, sleeper, until
 from test_reboot import reboot
@@ -189,3 +189,12 @@ def test_podd_is_killed_while_a_plugin_runs(podd: Podd, there: Place) -> None:
         podd.start()
         podd.cli("delete", "pod", f"p{n}", "--now")
         until(lambda: not any((podd.folder / "state/cni/results").glob("podd-*")), "it is disconnected")
+
+
+@pytest.mark.parametrize("driver", ["setns"])
+def test_rules_that_somebody_has_flushed(podd: Podd, there: Place) -> None:
+    podd.apply(web("a", {"containerPort": 80, "hostPort": 8080}))
+    tell("nsenter", f"--net={there.host}", "nft", "flush", "ruleset")
+    assert there.refuses(HOST[0], 8080)
+    podd.cli("restart", "a", "--grace-period", "0")
+    until(lambda: not there.refuses(HOST[0], 8080), "a restart leads the port to it again")

@@ -192,7 +192,7 @@ class ShimDriver:
             async with self._checking:
                 await self._networks.check(sandbox_id)
         except PoddError as exc:
-            remedy = "delete the pod and apply it again"
+            remedy = "podd-cli restart makes its network anew"
             log.warning("network.damaged", sandbox=sandbox_id, error=exc.message, remedy=remedy)
 
     async def sandbox_status(self, sandbox: Handle) -> SandboxStatus:
