@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from podd.core import container, look, pod, resources, sandbox, state
+from podd.core import container, look, network, pod, resources, sandbox, state
 from podd.core import events as ev
 from podd.core.restart import SECOND
 from podd.driver.contract import (
@@ -14,6 +14,7 @@ from podd.driver.contract import (
     Exit,
     Handle,
     Observed,
+    PortMapping,
     SandboxCreated,
     SandboxStatus,
 )
@@ -65,7 +66,7 @@ class World:
     signals: list[tuple[int, tuple[str, ...]]] = field(default_factory=list)
     probed: dict[str, ev.RunProbes] = field(default_factory=dict)  # by container id
     resized: int = 1
-    published: int = 1
+    led: tuple[PortMapping, ...] = ()
     ended_well: set[str] = field(default_factory=set)  # names, in this sandbox
     has_run: set[str] = field(default_factory=set)  # names, in this sandbox
     image_signals: dict[str, int] = field(default_factory=dict)  # by name: what stops it, says its image
@@ -192,9 +193,9 @@ class World:
             case ev.Resize(generation=generation):
                 self.resized = self.resized if fail else generation
                 self.feed(ev.Resized(generation=generation, failure=failure))
-            case ev.Publish(generation=generation):
-                self.published = self.published if fail else generation
-                self.feed(ev.Published(generation=generation, failure=failure))
+            case ev.Publish(id=id):
+                self.led = self.led if fail else network.port_mappings(self.state.pod)
+                self.feed(ev.Published(id=id, failure=failure))
             case ev.Freeze():
                 self.frozen = not fail
                 self.feed(ev.Frozen(frozen=True, failure=failure))

@@ -280,7 +280,7 @@ def test_other_ports_of_the_host_lead_to_what_runs_on() -> None:
     with pytest.raises(Conflict):
         world.feed(led_to(world, 8081))
     world.settle()
-    assert (world.published, world.state.published, world.state.resized) == (2, 2, 2)
+    assert ([port.host_port for port in world.led], world.state.ports, world.state.resized) == ([8080], "led", 2)
     assert {n: i.pid for n, i in look.live(world.state).items()} == pids
     assert "PodPublishInProgress" not in conditions(world)
 
@@ -290,13 +290,13 @@ def test_ports_that_cannot_be_had_are_pending_until_they_are_asked_for_again() -
     world.settle()
     world.feed(led_to(world, 8080))
     world.do(world.pending[0], fail=True)
-    assert (world.state.published, conditions(world)["PodPublishPending"]) == (1, "True")
+    assert (world.state.ports, conditions(world)["PodPublishPending"]) == ("refused", "True")
     assert world.told[-1].reason == "PublishError"
     world.feed(ev.Woke())
     assert not world.pending
     world.feed(ev.AmendAsked(pod=world.state.pod, of=world.state.pod))
     world.settle()
-    assert (world.state.published, world.state.generation) == (2, 2)
+    assert ([port.host_port for port in world.led], world.state.generation) == ([8080], 2)
 
 
 def test_ports_under_way_are_asked_for_again_after_podd_was_restarted() -> None:
@@ -305,17 +305,19 @@ def test_ports_under_way_are_asked_for_again_after_podd_was_restarted() -> None:
     world.feed(led_to(world, 8080))
     world.restart_podd()
     world.settle()
-    assert world.published == 2
+    assert [port.host_port for port in world.led] == [8080]
 
 
 def test_what_an_earlier_sandbox_has_of_ports_is_of_no_account() -> None:
     world = World.of("a")
     world.settle()
     world.feed(led_to(world, 8080))
+    assert world.state.sandbox is not None
+    before = world.state.sandbox.id
     world.feed(ev.RestartAsked(grace_s=0))
     world.settle()
-    world.feed(ev.Published(generation=2, failure=BOOM))
-    assert (world.state.published, world.state.not_published) == (2, None)
+    world.feed(ev.Published(id=before, failure=BOOM))
+    assert (world.state.ports, world.state.not_published) == ("led", None)
 
 
 def test_a_resize_under_way_is_asked_for_again_after_podd_was_restarted() -> None:

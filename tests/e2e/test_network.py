@@ -109,6 +109,29 @@ def test_other_ports_of_a_pod_that_runs(podd: Podd, there: Place) -> None:
 
 
 @both
+def test_a_pod_that_takes_the_place_of_another_has_its_port(podd: Podd, there: Place) -> None:
+    podd.apply(web("a", {"containerPort": 80, "hostPort": 8080}))
+    new = web("a", {"containerPort": 80, "hostPort": 8080}).replace("echo a >", "echo new >")
+    assert podd.apply(new) == "pod/a recreated: Running\n"
+    until(lambda: not there.refuses(HOST[0], 8080), "the port leads to it")
+    assert there.get(HOST[0], 8080) == "new"
+    assert [c for c in podd.status("a")["conditions"] if c["type"].startswith("PodPublish")] == []
+
+
+@both
+def test_what_comes_and_goes_is_shown(podd: Podd, there: Place) -> None:
+    podd.apply(web("a"))
+    for _ in range(20):
+        there.get(ips(podd, "a")[0])
+    (usage,) = json.loads(podd.cli("stats", "a", "-o", "json"))
+    (eth0,) = usage["interfaces"]
+    assert eth0["name"] == "eth0"
+    assert eth0["received_bytes"] > 1000 < eth0["sent_bytes"]
+    assert "Network:         ready: podd" in podd.cli("info")
+    assert ", ".join(ips(podd, "a")) in podd.cli("get", "pods", "-o", "wide")
+
+
+@both
 def test_a_port_leads_to_one_pod(podd: Podd, there: Place) -> None:
     podd.apply(web("a", {"containerPort": 80, "hostPort": 8080}))
     said = podd.cli(

@@ -219,7 +219,7 @@ async def test_a_change_that_podd_did_not_live_to_finish_is_finished_by_the_next
         await anyio.sleep(1)
     assert led(host) == {"web": [8080]}
     async with engine(tmp_path, host) as one:
-        await one._registry.find("web", None).until(lambda s: s.published == s.generation == 2)
+        await one._registry.find("web", None).until(lambda s: s.ports == "led")
         assert led(host) == {"web": [8081]}
 
 
@@ -231,6 +231,14 @@ async def test_ports_and_limits_change_together(tmp_path: Path, host: FakeHost) 
         assert (result.action, result.uid) == ("resized", first.uid)
         assert led(host) == {"web": [8081]}
         assert host.container("a").observed.limits.cpu_quota_us == 200_000
+
+
+async def test_a_pod_that_is_paused_gets_them_at_once(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, POD)
+        await one.pause("web", None)
+        assert (await apply(one, OTHER_PORT)).action == "published"
+        assert led(host) == {"web": [8081]}
 
 
 async def test_a_pod_that_is_stopped_gets_them_when_it_starts(tmp_path: Path, host: FakeHost) -> None:
@@ -252,7 +260,7 @@ async def test_a_successor_is_prepared_and_gets_the_port_when_it_is_free(tmp_pat
         result = await apply(one, OTHER_PROGRAM)
         assert (result.action, result.phase) == ("recreated", "Running")
         assert result.uid != first.uid
-        await one._registry.find("web", None).until(lambda s: s.published == s.generation)
+        await one._registry.find("web", None).until(lambda s: s.ports == "led")
         assert led(host) == {"web": [8080]}
         made = [e.name for e in host.journal if e.name in ("sandbox_made", "sandbox_removed", "published")]
         assert made == ["sandbox_made", "sandbox_made", "sandbox_removed", "published"]
@@ -290,7 +298,7 @@ async def test_a_successor_whose_ports_podd_did_not_live_to_lead(tmp_path: Path,
         await anyio.sleep(1)
         assert led(host) == {"web": []}
     async with engine(tmp_path, host) as one:
-        await one._registry.find("web", None).until(lambda s: s.published == s.generation)
+        await one._registry.find("web", None).until(lambda s: s.ports == "led")
         assert led(host) == {"web": [8080]}
 
 

@@ -130,12 +130,12 @@ def _absorb_resized(state: PodState, report: ev.Resized) -> Steps:
 
 
 def _absorb_published(state: PodState, report: ev.Published) -> Steps:
-    if report.generation != state.publishing:
-        return state, []  # of a sandbox before
+    if state.ports != "changing" or state.sandbox is None or state.sandbox.id != report.id:
+        return state, []
     if report.failure is not None:
-        return replace(state, not_published=report.failure, publishing=0), warn("PublishError", report.failure)
+        return replace(state, ports="refused", not_published=report.failure), warn("PublishError", report.failure)
     done = ev.Tell(reason="PublishCompleted", message="ports of the host lead to it as its manifest says")
-    return replace(state, published=report.generation, publishing=0), [done]
+    return replace(state, ports="led"), [done]
 
 
 def _ended_in_start(state: PodState) -> bool:

@@ -33,14 +33,14 @@ def amend(state: PodState, asked: ev.AmendAsked, now_ns: int) -> Steps:
     generation = state.generation + (spec != state.pod.spec)
     amended = replace(amended, generation=generation, not_resized=None, not_published=None)
     if state.sandbox is None:
-        return replace(amended, resized=generation, published=generation), []
+        return replace(amended, resized=generation, ports="led"), []
     limits, ports = _limits_change(state, spec), _ports_change(state, amended.pod)
     if _is_on_its_way(state, limits=limits):
         raise Conflict(f"{name}: it, or a part of it, is being started, changed or ended", remedy="ask again later")
     amended = replace(
         amended,
         resized=state.resized if limits else generation,
-        published=state.published if ports else generation,
+        ports="waiting" if ports else state.ports,
     )
     actions: list[ev.Action] = [ev.Resize(generation=generation)] if limits else []
     return _restart_resized(amended, state.pod.spec, now_ns, actions)
@@ -57,13 +57,13 @@ def _limits_change(state: PodState, spec: PodSpec) -> bool:
 def _ports_change(state: PodState, pod: Pod) -> bool:
     """Likewise."""
     same = network.port_mappings(state.pod) == network.port_mappings(pod)
-    return not same or state.published < state.generation
+    return not same or state.ports != "led"
 
 
 def _is_on_its_way(state: PodState, *, limits: bool) -> bool:
     """What is being made has the limits of before, and would differ from its plan. Ports are led by one at a time."""
     ready = isinstance(state.sandbox, sandbox.Ready) and not state.recovering
-    if not ready or state.goal.want != "run" or state.publishing or state.replaces is not None:
+    if not ready or state.goal.want != "run" or state.ports == "changing" or state.replaces is not None:
         return True
     unsettled = container.Creating | container.Created | container.Starting
     return limits and any(isinstance(m.instance, unsettled) for m in state.members.values())

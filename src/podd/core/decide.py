@@ -80,6 +80,8 @@ def _run(state: PodState, now_ns: int) -> Steps:
             return _begin(_with_directories(state), now_ns)
         case sandbox.Ready() if state.freezer == "thawed":
             return _advance(state, now_ns)
+        case sandbox.Ready():
+            return _publish(state)
         case _:
             return state, []
 
@@ -150,8 +152,7 @@ def _begin(state: PodState, now_ns: int) -> Steps:
         lost_at_ns=None,
         resized=state.generation,
         not_resized=None,
-        published=0 if state.replaces is not None and network.port_mappings(state.pod) else state.generation,
-        publishing=0,
+        ports="waiting" if state.replaces is not None and network.port_mappings(state.pod) else "led",
         not_published=None,
     )
     return begun, [ev.CreateSandbox(id=box.id, attempt=attempt)]
@@ -172,10 +173,10 @@ def _advance(state: PodState, now_ns: int) -> Steps:
 
 
 def _publish(state: PodState) -> Steps:
-    waits = state.replaces is not None or state.not_published is not None or state.publishing == state.generation
-    if waits or state.published >= state.generation:
+    if state.ports != "waiting" or state.replaces is not None:
         return state, []
-    return replace(state, publishing=state.generation), [ev.Publish(generation=state.generation)]
+    assert state.sandbox is not None
+    return replace(state, ports="changing"), [ev.Publish(id=state.sandbox.id)]
 
 
 def _bring_forward(state: PodState, name: str, now_ns: int) -> Steps:

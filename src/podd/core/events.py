@@ -213,7 +213,7 @@ class Resized(Report):
 class Published(Report):
     """The answer to Publish. failure: the network or the driver refused; ports are led as they were."""
 
-    generation: int
+    id: SandboxId
     failure: Failure | None = None
 
 
@@ -330,7 +330,7 @@ class Resize(Inside):
 class Publish(Inside):
     """Lead those ports of the host to the pod, and no others, that its manifest says now."""
 
-    generation: int
+    id: SandboxId
 
 
 class Freeze(Inside):

@@ -91,8 +91,8 @@ def resume_members(state: PodState, now_ns: int, *, frozen: bool) -> list[ev.Act
         actions.append(ev.Thaw())
     if state.resized < state.generation and state.not_resized is None:
         actions.append(ev.Resize(generation=state.generation))
-    if state.publishing > state.published and state.not_published is None:
-        actions.append(ev.Publish(generation=state.publishing))
+    if state.ports == "changing":
+        actions.append(ev.Publish(id=state.sandbox.id))
     starting: dict[bool, list[ContainerId]] = {True: [], False: []}
     for name, member in state.members.items():
         actions += _resume(state, name, now_ns)

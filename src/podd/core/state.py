@@ -121,9 +121,9 @@ class PodState(Value):
     generation: int = 1  # of the manifest: one more with each change of its spec
     resized: int = 1  # the generation whose limits the kernel has
     not_resized: Failure | None = None  # why it has not those of the newest
-    published: int = 1  # the generation whose ports of the host lead to it
-    publishing: int = 0  # the one whose ports its driver has been told to lead to it
-    not_published: Failure | None = None  # why those of the newest do not
+    ports: Literal["led", "waiting", "changing", "refused"] = "led"
+    """Whether the ports of the host lead to it that its manifest says now; waiting: its driver is to be told."""
+    not_published: Failure | None = None  # why they were refused
     failed_start: FailedStart | None = None
     evicted: str = ""  # why it has to go, whatever its members do; "" for nothing
     freezer: Literal["thawed", "freezing", "frozen", "thawing"] = "thawed"

@@ -149,9 +149,12 @@ def _why_not(state: PodState, name: str) -> tuple[str, str]:
 def _changing(state: PodState, stamp: Stamp) -> Iterator[k8s.PodCondition]:
     """While what runs is not yet as its manifest says: its limits, and the ports of the host that lead to it."""
     since = stamp(max((c.since_ns for c in state.conditions.values()), default=0))
-    both = {"Resize": (state.resized, state.not_resized), "Publish": (state.published, state.not_published)}
-    for what, (generation, failure) in both.items():
-        if generation < state.generation:
+    differs = {
+        "Resize": (state.resized < state.generation, state.not_resized),
+        "Publish": (state.ports != "led", state.not_published),
+    }
+    for what, (is_so, failure) in differs.items():
+        if is_so:
             yield k8s.PodCondition(
                 type=f"Pod{what}Pending" if failure else f"Pod{what}InProgress",
                 status="True",

@@ -24,8 +24,7 @@ def converged(state: st.PodState) -> bool:
     if state.replaces is not None:
         return False
     resized = state.resized >= state.generation or state.not_resized is not None
-    published = state.published >= state.generation or state.not_published is not None or state.sandbox is None
-    return settled(state) and resized and published
+    return settled(state) and resized and (state.ports in ("led", "refused") or state.sandbox is None)
 
 
 def settled(state: st.PodState) -> bool:

@@ -188,7 +188,7 @@ class Convergence:
                 f"pod {meta.namespace}/{meta.name}: is being {what}", remedy="apply it again when that is done"
             )
         action = difference.verdict(changes)
-        if action == "unchanged" and target.state.not_published is not None:
+        if action == "unchanged" and target.state.ports == "refused":
             action = "published"  # it is another try
         new = self._replacement(there, pod) if action == "recreated" else None
         return Judged(pod, action, there=there, target=target, new=new, changes=changes)
@@ -302,6 +302,6 @@ def _told(judged: Judged) -> ApplyResult:
         return applying.kept(judged.there.state, state.failed_start)
     if state.resized < state.generation and state.not_resized is not None:
         return applying.result(state, judged.action, ("Infeasible", state.not_resized.message))
-    if state.published < state.generation and state.not_published is not None:
+    if state.ports == "refused" and state.not_published is not None:
         return applying.result(state, judged.action, ("NotPublished", state.not_published.message))
     return applying.result(state, judged.action)

@@ -108,7 +108,7 @@ class Doing:
     async def _create_sandbox(self, action: ev.CreateSandbox) -> ev.Report:
         state = self._pod.state
         config = plan.sandbox_config(state.pod, action.id, action.attempt, self._around.host)
-        if state.published < state.generation:  # they still lead to another pod, and are led to this one later
+        if state.ports == "waiting":  # they still lead to another pod, and are led to this one later
             config = replace(config, ports=())
         created, failure = await self._calls("create_sandbox", lambda: self._driver.create_sandbox(config))
         if created is None:
@@ -244,9 +244,9 @@ class Doing:
         driver = self._driver
         if not isinstance(driver, CanNetwork):
             cannot = f"driver {driver.name}: cannot lead ports of the host to a pod"
-            return ev.Published(generation=action.generation, failure=ev.Failure(kind=Kind.UNSUPPORTED, message=cannot))
+            return ev.Published(id=action.id, failure=ev.Failure(kind=Kind.UNSUPPORTED, message=cannot))
         _, failure = await self._calls("publish", lambda: driver.publish(box, ports))
-        return ev.Published(generation=action.generation, failure=failure)
+        return ev.Published(id=action.id, failure=failure)
 
     def _prober(self, action: ev.RunProbes) -> Prober:
         running = self._pod.state.members[action.name].instance
