@@ -37,6 +37,7 @@ from podd.engine.view import (
     ImageView,
     Info,
     LogLine,
+    ManifestText,
     PodCgroups,
     PodChange,
     PodEvent,
@@ -166,9 +167,8 @@ class FakeEngine:
 
     async def apply(
         self,
-        manifest: str,
+        texts: Sequence[ManifestText],
         *,
-        source: str,
         namespace: str | None,
         dry_run: bool,
         wait: bool,
@@ -178,15 +178,14 @@ class FakeEngine:
     ) -> Sequence[ApplyResult]:
         self._note(
             "apply",
-            manifest=manifest,
-            source=source,
+            texts=[(text.manifest, text.source) for text in texts],
             namespace=namespace,
             dry_run=dry_run,
             wait=wait,
             timeout_s=timeout_s,
             strict=strict,
         )
-        if not manifest:
+        if not texts[0].manifest:
             raise Invalid("manifest: is empty", remedy="write a pod", line=1)
         await progress(ApplyProgress(name="web", namespace="default", phase="Pending"))
         await anyio.lowlevel.checkpoint()

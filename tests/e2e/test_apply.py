@@ -165,3 +165,19 @@ def test_reload(podd: Podd) -> None:
     assert podd.cli("reload") == "daemon.log_level changed\n"
     config.write_text("nonsense = 1\n")
     assert "nonsense" in podd.cli("reload", status=1)
+
+
+def test_a_folder_is_one_manifest(podd: Podd) -> None:
+    folder = podd.folder / "shared"
+    uses = sleeper("a", envFrom=[{"configMapRef": {"name": "settings"}}])
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"KEY": "value"}}
+    (folder / "a.yaml").write_text(manifest("web", uses))
+    (folder / "b.json").write_text(json.dumps(settings))
+    (folder / "c.yml").write_text(manifest("other", sleeper("a"), restartPolicy="Sometimes"))
+    assert f"{folder}/c.yml:1:" in podd.cli("apply", "-f", folder, status=1)
+    assert podd.pods() == []
+    (folder / "c.yml").write_text(manifest("other", sleeper("a")))
+    said = podd.cli("apply", "-f", folder, "--wait").splitlines()
+    assert sorted(said) == ["configmap/settings created", "pod/other created: Running", "pod/web created: Running"]
+    assert podd.cli("exec", "web", "--", "sh", "-c", "echo $KEY") == "value\n"
+    assert podd.cli("diff", "-f", folder) == ""

@@ -17,7 +17,7 @@ from podd.engine.clock import Clock
 from podd.engine.drivers import Choice, Drivers
 from podd.engine.engine import Engine, Settings
 from podd.engine.store import Store
-from podd.engine.view import ApplyProgress, ApplyResult
+from podd.engine.view import ApplyProgress, ApplyResult, ManifestText
 from podd.model import manifest
 from podd.model.pod import Pod
 from podd.testing.fake import FakeDriver, FakeHost
@@ -95,7 +95,12 @@ async def apply(
     one: Engine, text: str = POD, *, wait: bool = True, timeout_s: int | None = None, dry_run: bool = False
 ) -> ApplyResult:
     (result,) = await one.apply(
-        text, source="pod.yaml", namespace=None, dry_run=dry_run, wait=wait, timeout_s=timeout_s, progress=ignore
+        [ManifestText(manifest=text, source="pod.yaml")],
+        namespace=None,
+        dry_run=dry_run,
+        wait=wait,
+        timeout_s=timeout_s,
+        progress=ignore,
     )
     return result
 

@@ -11,7 +11,7 @@ from harness import POD, apply, engine, ignore
 from msgspec.structs import replace
 
 from podd.engine.engine import Engine
-from podd.engine.view import ApplyResult
+from podd.engine.view import ApplyResult, ManifestText
 from podd.errors import Conflict, Invalid, NotFound, Unavailable
 from podd.testing.fake import CAPABILITIES, FOREVER, FakeDriver, FakeHost, Fault, Program
 
@@ -257,7 +257,8 @@ async def test_a_pod_is_deleted_also_while_the_one_that_was_to_take_its_place_go
     host.faults.append(Fault(verb="create_container", of="a", call=2, error=Invalid("/bin/a: no such file")))
     async with engine(tmp_path, host) as one:
         await apply(one)
-        await one.apply(CHANGED, source="", namespace=None, dry_run=False, wait=False, timeout_s=None, progress=ignore)
+        changed = [ManifestText(manifest=CHANGED, source="")]
+        await one.apply(changed, namespace=None, dry_run=False, wait=False, timeout_s=None, progress=ignore)
         heir = one._registry.successor(one._registry.find("web", None))
         assert heir is not None
         await heir.until(lambda _: False)
@@ -419,8 +420,7 @@ async def test_what_must_be_is_left_out_for_who_must(tmp_path: Path, host: FakeH
 
 async def apply_all(one: Engine, *texts: str, dry_run: bool = False, strict: bool = True) -> Sequence[ApplyResult]:
     return await one.apply(
-        "\n---\n".join(texts),
-        source="pods.yaml",
+        [ManifestText(manifest="\n---\n".join(texts), source="pods.yaml")],
         namespace=None,
         strict=strict,
         dry_run=dry_run,

@@ -9,6 +9,7 @@ import pytest
 from harness import POD, apply, engine
 
 from podd.engine.engine import Engine
+from podd.engine.view import ManifestText
 from podd.errors import Conflict, Invalid, NotFound, Unavailable, Unsupported
 from podd.testing.fake import FakeHost, Fault, Program
 
@@ -153,7 +154,12 @@ async def test_all_or_nothing_over_documents(tmp_path: Path, host: FakeHost) -> 
         wrong = POD.replace("restartPolicy: Always", "runtimeClassName: nobody")
         text = f"{POD.replace('name: web', 'name: fresh')}---{wrong}"
         fresh, web = await one.apply(
-            text, source="x", namespace=None, dry_run=False, wait=False, timeout_s=None, progress=None
+            [ManifestText(manifest=text, source="x")],
+            namespace=None,
+            dry_run=False,
+            wait=False,
+            timeout_s=None,
+            progress=None,
         )
         assert (fresh.action, web.action) == ("refused", "refused")
         assert "spec.runtimeClassName: nobody: there is no such driver" in web.message

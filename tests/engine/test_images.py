@@ -15,6 +15,7 @@ from test_crash import Points
 
 from podd.driver.contract import Image, PullProgress
 from podd.engine.engine import Engine
+from podd.engine.view import ManifestText
 from podd.errors import Conflict, Invalid, NotFound, Unavailable
 from podd.model.status import ContainerStateWaiting, PodStatus
 from podd.testing.fake import FakeDriver, FakeHost, Program
@@ -267,7 +268,13 @@ async def test_with_those_that_the_pod_names(tmp_path: Path, host: FakeHost) -> 
 
 async def keep(one: Engine, text: str) -> None:
     await one.apply(
-        text, source="", namespace=None, dry_run=False, wait=False, timeout_s=None, progress=ignore, strict=True
+        [ManifestText(manifest=text, source="")],
+        namespace=None,
+        dry_run=False,
+        wait=False,
+        timeout_s=None,
+        progress=ignore,
+        strict=True,
     )
 
 

@@ -19,7 +19,7 @@ from podd.core.state import PodState
 from podd.engine.engine import Engine
 from podd.engine.podvolumes import PodVolumes
 from podd.engine.store import Store
-from podd.engine.view import ApplyResult
+from podd.engine.view import ApplyResult, ManifestText
 from podd.errors import Conflict, Invalid, NotFound
 from podd.linux.syscalls import UmountFlag, umount2
 from podd.testing.fake import FakeHost
@@ -69,12 +69,8 @@ def pod(*volumes: Json, name: str = "web", meta: Json | None = None, spec: Json 
 
 
 async def apply(one: Engine, *documents: Json, wait: bool = True, dry_run: bool = False) -> list[ApplyResult]:
-    text = "\n---\n".join(map(json.dumps, documents))
-    return list(
-        await one.apply(
-            text, source="f.yaml", namespace=None, dry_run=dry_run, wait=wait, timeout_s=10, progress=ignore
-        )
-    )
+    text = ManifestText(manifest="\n---\n".join(map(json.dumps, documents)), source="f.yaml")
+    return list(await one.apply([text], namespace=None, dry_run=dry_run, wait=wait, timeout_s=10, progress=ignore))
 
 
 async def actions(one: Engine, *documents: Json, **how: Any) -> list[tuple[str, str, str]]:
@@ -435,3 +431,26 @@ async def test_what_a_secret_holds_is_in_no_log_nor_event_nor_view(tmp_path: Pat
     for hidden in (SECRET_WORD, "aHVudGVyM"):  # as it is, and in base64
         assert hidden not in shown
         assert hidden not in repr(logged)
+
+
+async def test_a_pod_may_need_what_another_text_has(tmp_path: Path, host: FakeHost) -> None:
+    """As files of a folder do, whichever comes first by its name."""
+    given = (pod(envFrom=[{"configMapRef": {"name": "m"}}]), config_map())
+    texts = [ManifestText(manifest=json.dumps(one), source=f"{n}.yaml") for n, one in enumerate(given)]
+    async with engine(tmp_path, host) as one:
+        results = await one.apply(texts, namespace=None, dry_run=False, wait=True, timeout_s=10, progress=ignore)
+        assert [(result.name, result.phase) for result in results] == [("m", ""), ("web", "Running")]
+
+
+async def test_where_one_text_is_wrong_none_is_applied(tmp_path: Path, host: FakeHost) -> None:
+    good, bad = json.dumps(config_map("c")), '{"kind": "ConfigMap"}'
+    async with engine(tmp_path, host) as one:
+        for texts, told in (
+            ((good, bad, bad), ("1.yaml:1:", "2.yaml:1:")),
+            ((good, good), ("1.yaml:1:", "metadata.name: is the name of a ConfigMap at 0.yaml:1:")),
+        ):
+            given = [ManifestText(manifest=text, source=f"{n}.yaml") for n, text in enumerate(texts)]
+            with pytest.raises(Invalid) as caught:
+                await one.apply(given, namespace=None, dry_run=False, wait=False, timeout_s=None, progress=ignore)
+            assert all(words in caught.value.message for words in told)
+        assert await one.objects("ConfigMap", None, None) == []

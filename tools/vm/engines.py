@@ -169,7 +169,7 @@ def _is_as_planned(driver: str) -> None:
         assert os.readlink(f"/proc/{first}/ns/{kind}") == os.readlink(f"/proc/{second}/ns/{kind}"), kind
     assert os.readlink(f"/proc/{first}/ns/pid") != os.readlink(f"/proc/{second}/ns/pid")
     if is_pure():
-        assert unified() / UNIT / "pods" in group_of(first).parents, group_of(first)
+        assert unified() / UNIT in group_of(first).parents, group_of(first)
         assert (group_of(first) / "memory.max").read_text() == f"{64 * MIB}\n"
         assert (group_of(first) / "cpu.max").read_text() == "50000 100000\n"
     filters = [line for line in Path(f"/proc/{first}/status").read_text().splitlines() if line.startswith("Seccomp:")]

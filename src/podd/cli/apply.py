@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
@@ -15,7 +14,6 @@ from podd.cli.manifests import Manifest
 from podd.cli.status import Json
 from podd.cli.text import complain, note
 from podd.cli.words import Usage
-from podd.control.client import Client
 from podd.errors import PoddError
 
 FAILED = {"refused": "refused", "kept": "kept as it is, because another could not take its place"}
@@ -38,53 +36,27 @@ def run(options: Namespace) -> int:
 
 
 class Apply:
-    """One run over some manifests. A wrong one refuses its own pods, and not those of the others."""
+    """One run over some manifests, which are judged as one: where one is wrong, nothing is made."""
 
     def __init__(self, options: Namespace) -> None:
         self._options = options
-        self._deadline_s = None if options.timeout is None else time.monotonic() + options.timeout
         self._seen: dict[str, str] = {}
         self._status = 0
 
     def run(self, given: Sequence[Manifest]) -> int:
-        with connect(self._options) as podd:
-            if len(given) == 1 or not self._options.wait:
-                for manifest in given:
-                    self._report(self._apply(podd, manifest, wait=self._options.wait))
-            else:
-                self._all_then_wait(podd, given)
+        options = self._options
+        timeout_s = None if options.timeout is None else math.ceil(options.timeout)
+        how = {"wait": options.wait, "dry_run": options.dry_run, "timeout_s": timeout_s}
+        with connect(options) as podd:
+            try:
+                for reply, _ in podd.call_more("Apply", manifests.asked(given, options, **how)):
+                    if reply.get("results") is not None:
+                        self._report(reply["results"])
+                    else:
+                        self._progress(reply["progress"])
+            except PoddError as refusal:
+                self._status = complain(str(refusal))
         return self._status
-
-    def _all_then_wait(self, podd: Client, given: Sequence[Manifest]) -> None:
-        """Pods of different files may need each other: all are started before one is waited for."""
-        accepted = [(manifest, self._apply(podd, manifest, wait=False)) for manifest in given]
-        for manifest, results in accepted:
-            if results is None or _refused(results):
-                self._report(results)
-                continue
-            waited = self._apply(podd, manifest, wait=True)
-            for result, first in zip(waited or (), results, strict=False):
-                if result["action"] == "unchanged":
-                    result["action"] = first["action"]
-            self._report(waited)
-
-    def _apply(self, podd: Client, manifest: Manifest, *, wait: bool) -> list[Json] | None:
-        """One call. None: it was refused or failed as a whole, which was said."""
-        timeout_s = self._timeout_s() if wait else None
-        dry_run = self._options.dry_run
-        asked = manifests.asked(manifest, self._options, wait=wait, dry_run=dry_run, timeout_s=timeout_s)
-        try:
-            for reply, _ in podd.call_more("Apply", asked):
-                if reply.get("results") is not None:
-                    results: list[Json] = reply["results"]
-                    return results
-                self._progress(reply["progress"])
-        except PoddError as refusal:
-            self._status = complain(str(refusal))
-        return None
-
-    def _timeout_s(self) -> int | None:
-        return None if self._deadline_s is None else max(0, math.ceil(self._deadline_s - time.monotonic()))
 
     def _progress(self, step: Json) -> None:
         """A line for a person who waits; nothing for a program."""
@@ -94,9 +66,9 @@ class Apply:
             note(f"pod/{step['name']}: {text}")
 
     # ---- what became of them
-    def _report(self, results: Sequence[Json] | None) -> None:
-        refused = _refused(results or ())
-        for result in results or ():
+    def _report(self, results: Sequence[Json]) -> None:
+        refused = any(result["action"] == "refused" for result in results)
+        for result in results:
             name = f"{result.get('kind', 'Pod').lower()}/{result['name']}"
             for warning in result.get("warnings", ()):
                 note(f"{name}: {warning}")  # it says itself whether it is a warning or a note
@@ -123,7 +95,3 @@ class Apply:
         why = ": ".join(filter(None, (result.get("reason"), result.get("message"))))
         where = "" if what == "refused" else f"; see 'podd-cli describe {name} -n {result['namespace']}'"
         self._status = complain(f"{name}: {what}{': ' if why else ''}{why}{where}")
-
-
-def _refused(results: Sequence[Json]) -> bool:
-    return any(result["action"] == "refused" for result in results)

@@ -9,10 +9,8 @@ from argparse import ArgumentParser, Namespace
 
 from podd.cli import changes, manifests
 from podd.cli.connect import connect
-from podd.cli.manifests import Manifest
 from podd.cli.status import Json
 from podd.cli.text import complain, note
-from podd.control.client import Client
 from podd.errors import PoddError
 
 SAME, DIFFERENT, FAILED = 0, 1, 2
@@ -24,23 +22,15 @@ def arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    status = SAME
+    """Judged as one, as applying them would be."""
     try:
+        given = manifests.asked(list(manifests.read(options.filename)), options, dry_run=True)
         with connect(options) as podd:
-            for manifest in manifests.read(options.filename):
-                status = max(status, _diff(podd, manifest, options))
+            results = podd.call("Apply", given)["results"]
     except (PoddError, OSError) as exc:
         return complain(f"{exc.filename}: {exc.strerror}" if isinstance(exc, OSError) else str(exc), FAILED)
-    return status
-
-
-def _diff(podd: Client, manifest: Manifest, options: Namespace) -> int:
-    """A manifest that is wrong is told, and does not keep the others from being compared."""
-    try:
-        results = podd.call("Apply", manifests.asked(manifest, options, dry_run=True))["results"]
-    except PoddError as refusal:
-        return complain(str(refusal), FAILED)
-    return max((_show(result, manifest.source) for result in results), default=SAME)
+    source = ", ".join("stdin" if name == "-" else name for name in options.filename)
+    return max((_show(result, source) for result in results), default=SAME)
 
 
 def _show(result: Json, source: str) -> int:

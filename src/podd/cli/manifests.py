@@ -41,10 +41,11 @@ def add_strict_option(parser: ArgumentParser) -> None:
     )
 
 
-def asked(manifest: Manifest, options: Namespace, **more: Any) -> dict[str, Any]:
-    """The parameters of Apply."""
-    strict = {"strict": options.strict == "error"}
-    return {"manifest": manifest.text, "source": manifest.source, "namespace": options.namespace, **strict, **more}
+def asked(given: Sequence[Manifest], options: Namespace, **more: Any) -> dict[str, Any]:
+    """The parameters of Apply. given: at least one."""
+    first, *others = ({"manifest": one.text, "source": one.source} for one in given)
+    how = {"strict": options.strict == "error", "namespace": options.namespace, **more}
+    return {**first, "others": others or None, **how}
 
 
 def read(paths: Sequence[str]) -> Iterator[Manifest]:

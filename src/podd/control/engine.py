@@ -17,6 +17,7 @@ from podd.engine.view import (
     DriverReport,
     Info,
     LogLine,
+    ManifestText,
     PodCgroups,
     PodChange,
     PodEvent,
@@ -57,9 +58,8 @@ class Engine(Objects, Protocol):
     # ---- pods
     async def apply(
         self,
-        manifest: str,
+        texts: Sequence[ManifestText],
         *,
-        source: str,
         namespace: str | None,
         dry_run: bool,
         wait: bool,
@@ -69,7 +69,8 @@ class Engine(Objects, Protocol):
     ) -> Sequence[ApplyResult]:
         """Check all documents, then make the pods as they say; one result a document, in order.
 
-        source: what messages call the manifest. strict: False leaves out what podd does not honour, with warnings.
+        texts: judged as one: a pod may need what another text has. strict: False leaves out what podd does not honour,
+        with warnings.
         Raises Invalid before anything is made: a document is wrong. timeout_s bounds the wait: Unavailable, and the
         pods go on starting. progress: awaited now and then while waiting; slow when its reader is.
         """

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from podd.driver.contract import InterfaceUsage, Limits, NamespaceName, NetworkStatus, Scope, Usage
-from podd.engine.view import ApplyProgress, ApplyResult, LogLine, PodEvent, PodView
+from podd.engine.view import ApplyProgress, ApplyResult, LogLine, ManifestText, PodEvent, PodView
 from podd.model.pod import PodSpec
 from podd.model.status import PodStatus
 from podd.model.value import Value
@@ -65,6 +65,7 @@ class PodObject(Value, rename="camel", kw_only=True):
 class ApplyParameters(Parameters):
     manifest: str
     source: str | None = None
+    others: Sequence[ManifestText] | None = None
     namespace: str | None = None
     wait: bool | None = None
     dry_run: bool | None = None

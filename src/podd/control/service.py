@@ -17,7 +17,16 @@ from podd.control.errors import INTERFACE, readable
 from podd.control.images import ImageMethods
 from podd.control.objects import ObjectMethods
 from podd.driver.contract import CgroupNode, NamespaceRow
-from podd.engine.view import ApplyProgress, DriverReport, Info, PodCgroups, PodUsage, PodView, ReloadReport
+from podd.engine.view import (
+    ApplyProgress,
+    DriverReport,
+    Info,
+    ManifestText,
+    PodCgroups,
+    PodUsage,
+    PodView,
+    ReloadReport,
+)
 from podd.errors import Invalid, Unavailable
 from podd.model.pod import Container, EnvVar
 
@@ -73,8 +82,7 @@ class _Methods:
             await context.reply(m.ApplyReply(progress=step))
 
         results = await self._engine.apply(
-            asked.manifest,
-            source=asked.source or "manifest",
+            [ManifestText(manifest=asked.manifest, source=asked.source or "manifest"), *(asked.others or ())],
             namespace=asked.namespace,
             dry_run=bool(asked.dry_run),
             wait=bool(asked.wait),

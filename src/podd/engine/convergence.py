@@ -28,10 +28,10 @@ from podd.engine.drivers import Drivers
 from podd.engine.objects import Objects
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry
 from podd.engine.store import Store
-from podd.engine.view import Action, ApplyProgress, ApplyResult
-from podd.errors import Conflict, PoddError, Unavailable
+from podd.engine.view import Action, ApplyProgress, ApplyResult, ManifestText
+from podd.errors import Conflict, Invalid, PoddError, Unavailable
 from podd.model.ids import PodUid
-from podd.model.manifest import Manifest
+from podd.model.manifest import Manifest, together
 from podd.model.pod import Pod
 
 LARGE_MANIFEST = 64 * 1024  # characters; up to here checking takes some milliseconds
@@ -91,9 +91,8 @@ class Convergence:
 
     async def apply(
         self,
-        manifest: str,
+        texts: Sequence[ManifestText],
         *,
-        source: str,
         namespace: str | None,
         strict: bool,
         dry_run: bool,
@@ -103,7 +102,7 @@ class Convergence:
         origin: str = "",
     ) -> Sequence[ApplyResult]:
         """As podd.control.engine.Engine.apply. origin: the file of static pods that it is, which its pods then keep."""
-        checked = await self.checked(manifest, source, namespace or DEFAULT_NAMESPACE, strict=strict)
+        checked = await self._all_checked(texts, namespace or DEFAULT_NAMESPACE, strict=strict)
         unready = await self._unready(checked.pods)
         objects = self._objects.judge(checked)
         judged = [_refuse_unready(self._judge(pod, checked, origin), unready, checked) for pod in checked.pods]
@@ -128,6 +127,21 @@ class Convergence:
         admitted = self._admitted(checked)
         self._drivers.check(admitted, driver)
         return admitted
+
+    async def _all_checked(self, texts: Sequence[ManifestText], namespace: str, *, strict: bool) -> Manifest:
+        """Raises Invalid: with the problems of all."""
+        parts: list[Manifest] = []
+        wrong: list[Invalid] = []
+        for text in texts:
+            try:
+                parts.append(await self.checked(text.manifest, text.source, namespace, strict=strict))
+            except Invalid as exc:
+                wrong.append(exc)
+        if len(wrong) > 1:
+            raise Invalid("\n".join(exc.message for exc in wrong))
+        if wrong:
+            raise wrong[0]
+        return parts[0] if len(parts) == 1 else together(parts)
 
     async def checked(
         self, text: str, source: str, namespace: str = DEFAULT_NAMESPACE, *, strict: bool = True

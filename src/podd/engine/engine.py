@@ -44,6 +44,7 @@ from podd.engine.view import (
     ApplyResult,
     DriverReport,
     Info,
+    ManifestText,
     PodChange,
     PodEvent,
     PodView,
@@ -157,9 +158,8 @@ class Engine(Inside):
 
     async def apply(
         self,
-        manifest: str,
+        texts: Sequence[ManifestText],
         *,
-        source: str,
         namespace: str | None,
         dry_run: bool,
         wait: bool,
@@ -168,8 +168,7 @@ class Engine(Inside):
         strict: bool = True,
     ) -> Sequence[ApplyResult]:
         return await self._convergence.apply(
-            manifest,
-            source=source,
+            texts,
             namespace=namespace,
             strict=strict,
             dry_run=dry_run,

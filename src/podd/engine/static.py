@@ -21,7 +21,7 @@ from podd.engine.actor import Actor
 from podd.engine.convergence import Convergence
 from podd.engine.memory import Memory
 from podd.engine.registry import Registry
-from podd.engine.view import ApplyProgress, ApplyResult, PodView
+from podd.engine.view import ApplyProgress, ApplyResult, ManifestText, PodView
 from podd.errors import Conflict, Invalid, PoddError
 from podd.linux.inotify import Watch
 from podd.model.document import MAX_BYTES
@@ -199,8 +199,7 @@ class StaticPods:
 
     async def _converge(self, text: str, path: str) -> Sequence[ApplyResult]:
         return await self._convergence.apply(
-            text,
-            source=path,
+            [ManifestText(manifest=text, source=path)],
             origin=path,
             namespace=None,
             strict=True,

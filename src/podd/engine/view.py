@@ -41,6 +41,13 @@ class PodChange(Value):
     view: PodView | None = None
 
 
+class ManifestText(Value):
+    """A text of a manifest, and what messages call it."""
+
+    manifest: str
+    source: str
+
+
 class ApplyProgress(Value):
     """A step on the way of one pod of a manifest."""
 

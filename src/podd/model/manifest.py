@@ -8,7 +8,9 @@ told, each with its path, line and column; nothing of a manifest is ever dropped
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from itertools import chain
 
 import msgspec
 
@@ -39,6 +41,9 @@ Remarks = tuple[Problem, ...]
 Name = tuple[str, str, str]
 """Kind, namespace and name of an object."""
 
+Where = Callable[[Path], str]
+"""Of a field's path: the source, line and column at which it stands."""
+
 
 class Manifest(Value):
     pods: tuple[Pod, ...] = ()
@@ -46,8 +51,7 @@ class Manifest(Value):
     secrets: tuple[Secret, ...] = ()
     needs: tuple[Need, ...] = ()
     remarks_by_name: dict[Name, Remarks] = {}
-    source: str = ""
-    places_by_name: dict[Name, Locate] = {}
+    where_by_name: dict[Name, Where] = {}
 
     @property
     def remarks(self) -> Remarks:
@@ -60,8 +64,32 @@ class Manifest(Value):
 
     def where(self, one: Pod | Object, field: str) -> str:
         """Where a field as "spec.containers[0].image" of it stands, as problems begin."""
-        place = self.places_by_name[_name(one)](undotted(field))
-        return f"{self.source}:{place.line}:{place.column}"
+        return self.where_by_name[_name(one)](undotted(field))
+
+    @property
+    def objects(self) -> tuple[Pod | Object, ...]:
+        return (*self.pods, *self.config_maps, *self.secrets)
+
+
+def together(parts: Collection[Manifest]) -> Manifest:
+    """One of several. Raises Invalid: an object is in two of them."""
+    first: dict[Name, str] = {}
+    twice = []
+    for part in parts:
+        for one in part.objects:
+            place = part.where(one, "metadata.name")
+            if (other := first.setdefault(_name(one), place)) is not place:
+                twice.append(f"{place}: metadata.name: is the name of a {one.kind} at {other}, too")
+    if twice:
+        raise Invalid("\n".join(twice))
+    return Manifest(
+        pods=tuple(chain.from_iterable(part.pods for part in parts)),
+        config_maps=tuple(chain.from_iterable(part.config_maps for part in parts)),
+        secrets=tuple(chain.from_iterable(part.secrets for part in parts)),
+        needs=tuple(chain.from_iterable(part.needs for part in parts)),
+        remarks_by_name=dict(chain.from_iterable(part.remarks_by_name.items() for part in parts)),
+        where_by_name=dict(chain.from_iterable(part.where_by_name.items() for part in parts)),
+    )
 
 
 def _name(one: Pod | Object) -> Name:
@@ -89,8 +117,7 @@ def parse(text: str | bytes, source: str = "manifest", namespace: str = "default
         secrets=tuple(one.settled() for one in found if isinstance(one, Secret)),
         needs=tuple(read.needs),
         remarks_by_name=read.remarks,
-        source=source,
-        places_by_name=read.places,
+        where_by_name=read.places,
     )
 
 
@@ -100,7 +127,7 @@ class _Read:
     def __init__(self, problems: Problems) -> None:
         self.found: dict[Name, Pod | Object] = {}
         self.remarks: dict[Name, Remarks] = {}
-        self.places: dict[Name, Locate] = {}
+        self.places: dict[Name, Where] = {}
         self.needs: list[Need] = []
         self._problems = problems
 
@@ -115,7 +142,7 @@ class _Read:
             if one is not None:
                 self._take(one, reader, path, strict=strict)
                 self.remarks[_name(one)] = self._problems.remarks(before)
-                self.places[_name(one)] = reader.locator(path)
+                self.places[_name(one)] = partial(_where, self._problems.source, reader.locator(path))
 
     def _take(self, one: Pod | Object, reader: Reader, path: Path, *, strict: bool) -> None:
         told = Rules(reader.teller(path), strict=strict)
@@ -128,6 +155,11 @@ class _Read:
         if self.found.setdefault(_name(one), one) is not one:
             word = "pod" if isinstance(one, Pod) else one.kind
             told.error(("metadata", "name"), f"is the name of an earlier {word} of this manifest")
+
+
+def _where(source: str, locate: Locate, path: Path) -> str:
+    place = locate(path)
+    return f"{source}:{place.line}:{place.column}"
 
 
 def _without(pod: Pod, paths: list[Path]) -> Pod:
