@@ -23,6 +23,7 @@ import machine
 import measures
 import networking
 import probing
+import pulling
 from compare import US, compare
 from docker import docker
 from effort import FULL, QUICK, Effort
@@ -42,6 +43,7 @@ ALONE: dict[str, Callable[[Podd, Effort], list[Row]]] = {
 COMPARED = "compare"
 ON_DOCKER = "docker"
 NETWORK = "network"
+PULL = "pull"
 
 
 def main() -> int:
@@ -50,7 +52,7 @@ def main() -> int:
         sys.exit("bench: needs root: pods are made of namespaces, mounts and cgroups")
     signal.signal(signal.SIGTERM, _leave)
     effort = QUICK if args.quick else FULL
-    wanted = args.only or [*ALONE, NETWORK, ON_DOCKER, COMPARED]
+    wanted = args.only or [*ALONE, NETWORK, PULL, ON_DOCKER, COMPARED]
     folder = tempfile.mkdtemp(prefix="podd-benchmark-", dir=args.directory)
     os.chmod(folder, 0o755)
     try:
@@ -64,6 +66,12 @@ def main() -> int:
                 rows += networking.network(f"{folder}/{NETWORK}", rootfs, effort)
             except Skipped as why:
                 skipped[NETWORK] = str(why)
+        if PULL in wanted:
+            try:
+                pulled, left_out = pulling.pulling(folder, rootfs, effort)
+                rows, skipped = rows + pulled, skipped | left_out
+            except Skipped as why:
+                skipped[PULL] = str(why)
         if ON_DOCKER in wanted:
             try:
                 with shared_as_before():
@@ -87,9 +95,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few samples of each: it shows that all works, no more")
-    parser.add_argument(
-        "--only", action="append", choices=[*ALONE, NETWORK, ON_DOCKER, COMPARED], help="this part; may be repeated"
-    )
+    parts = [*ALONE, NETWORK, PULL, ON_DOCKER, COMPARED]
+    parser.add_argument("--only", action="append", choices=parts, help="this part; may be repeated")
     parser.add_argument("--directory", default="/var/tmp", help="on whose file system state is kept, [%(default)s]")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     return parser.parse_args()
