@@ -16,8 +16,10 @@ from typing import Any, NoReturn, cast
 
 from podd.linux import capabilities
 from podd.linux.cgroup import Layout
+from podd.linux.inroot import Root
 from podd.linux.syscalls import UmountFlag, umount2
 from podd.shim import held, sandbox, stage
+from podd.shim.credentials import resolve_identity
 from podd.shim.failure import as_message
 from podd.shim.plan import ContainerPlan, ExecPlan, MountPlan, SandboxPlan
 from podd.shim.stage import Birth, ChildFds, Staged
@@ -227,8 +229,12 @@ class Pod:
         self, plan: ContainerPlan, pidfd: int, argv: Sequence[str], *, tty: bool = False, env: Any = ()
     ) -> Child:
         request: ExecPlan = {"id": "e", "argv": list(argv), "env": list(env), "tty": tty, "terminal_size": (24, 80)}
+        with Root.at(plan["lowers"][0]) as root:
+            identity = resolve_identity(root, plan)
         return self._start(
-            lambda fds: stage.start_exec(self.plan, plan, request, pidfd, fds, Birth(sibling=True)), argv, tty=tty
+            lambda fds: stage.start_exec(self.plan, plan, request, pidfd, identity, fds, Birth(sibling=True)),
+            argv,
+            tty=tty,
         )
 
     def exec(self, plan: ContainerPlan, pidfd: int, *argv: str, tty: bool = False, env: Any = ()) -> Run:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from images.layouts import Directory, File, Link, busybox, layout, needs_images, skopeo, store
-from podd.driver.contract import CanStats, Driver, Exit, Handle, Mount, Security
+from podd.driver.contract import CanExec, CanStats, Driver, ExecRequest, Exit, Handle, Mount, Security
 from podd.driver.hookspecs import DriverPaths, ImagePlaces, NetworkPlaces
 from podd.errors import Invalid, NotFound
 from podd.images.storage import Storage
@@ -58,6 +58,10 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> ImagePlaces:
         ),
         "nobody": ([base], {"User": "nobody-of-this-name"}),
         "huge": ([base], {"User": "4294967296"}),
+        "careless": (
+            [base, {"etc/passwd": File(b"app:x:1000:100::/home/app:/bin/sh\n", 0o666)}],
+            {"User": "app"},
+        ),
         "strange": ([base], {"User": "1000:web", "StopSignal": "SIGNONSENSE", "WorkingDir": "relative"}),
     }
     for name, (layers, config) in images.items():
@@ -140,6 +144,28 @@ async def test_a_user_with_a_name_may_be_shown_not_to_be_root(lab: Lab) -> None:
     assert output == "1000\n"
     with pytest.raises(Invalid, match="runAsNonRoot"):
         await run(lab, "plain", *sh("id -u"), security=Security(run_as_non_root=True))
+
+
+async def test_a_user_stays_who_he_was_when_the_container_was_made(lab: Lab) -> None:
+    """An image may let everyone write its /etc/passwd, and a probe must not run as who is found there later."""
+    sandbox = (await lab.sandbox()).handle
+    shared = Mount(host_path=str(lab.shared), container_path="/shared")
+    lab.shared.chmod(0o777)
+    script = sh("echo app:x:0:0::/:/bin/sh > /etc/passwd; echo done > /shared/seen; sleep 100")
+    given = {"image": "localhost/careless:1", "command": script, "mounts": (shared,)}
+    container = await lab.started(sandbox, Act(""), **given)
+    assert await lab.seen("seen") == "done"
+    for number in range(2):
+        assert isinstance(lab.driver, CanExec)
+        request = ExecRequest(argv=sh(f"id -u > /shared/{number}"))
+        null = os.open(os.devnull, os.O_RDWR)
+        exec_id, _ = await lab.driver.exec_start(container, request, [null] * 3)
+        os.close(null)
+        assert (await lab.driver.exec_wait(container, exec_id)).code == 0
+        assert await lab.seen(str(number)) == "1000"
+        async with lab.away():
+            pass
+        await lab.driver.recover(sandbox, [container])
 
 
 @pytest.mark.parametrize(("image", "message"), [("nobody", "none of this name"), ("huge", "4294967296")])

@@ -211,7 +211,7 @@ class Attendant:
         for name in containers.made(self._pod):
             made = cast("containers.Made", read_json(containers.Places.of(self._pod, name).made))
             self._containers[name] = self._container(made["plan"])
-            self._containers[name].restore(made["report"], state["containers"].get(name, nothing))
+            self._containers[name].restore(made, state["containers"].get(name, nothing))
         self._execs.restore(state["execs"])
         known = {c.process.pid for c in self._containers.values() if c.process} | self._execs.pids
         known |= {pid for pid in (state["report"]["init_pid"], self._guard) if pid is not None}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 from podd.errors import Conflict, PoddError, Unavailable
 from podd.linux.process import namespaces, starttime_ticks
 from podd.shim import held, stage
+from podd.shim.credentials import Identity
 from podd.shim.files import removal, unlink, write_json
 from podd.shim.held import Barrier, Hold, Passage, Reports
 from podd.shim.home import unthrottled
@@ -60,6 +61,7 @@ class Made(TypedDict):
 
     plan: ContainerPlan
     report: ContainerReport
+    identity: Identity
 
 
 class Saved(TypedDict):
@@ -80,6 +82,7 @@ class Container:
         self.id = plan["id"]
         self.state: Literal["creating", "created", "running", "exited"] = "creating"
         self.process: Child | None = None
+        self.identity = Identity(0, 0, (), "/")  # who it is, once it is created
         self.created: Later[ContainerReport | Exception] = Later()
         self.started: Later[StartReport] = Later()
         self.ended: Later[ExitRecord] = Later()
@@ -119,7 +122,7 @@ class Container:
                 return
             self.state = "created"
             self.created.set(report)
-            made: Made = {"plan": self.plan, "report": report}
+            made: Made = {"plan": self.plan, "report": report, "identity": self.identity}
             write_json(self._places.made, made)
         self._pod.loop.spawn(self._follow(reports))
 
@@ -175,6 +178,7 @@ class Container:
         finally:
             Descriptors(pipes.child if pipes else ()).close()
         self.process = self._pod.keeping.add_child(staged.pid)
+        self.identity = staged.identity
         self._hold = Hold(hold)
         return staged, Reports(self._pod.loop, reports)
 
@@ -320,8 +324,9 @@ class Container:
             "exit": self.ended.value if self.ended.done else None,
         }
 
-    def restore(self, report: ContainerReport, saved: Saved) -> None:
+    def restore(self, made: Made, saved: Saved) -> None:
         """Become what an earlier attendant has saved, and go on from there."""
+        report, self.identity = made["report"], Identity(*made["identity"])
         self.created.set(report)
         self.state = "created"
         if saved["start"] is not None:

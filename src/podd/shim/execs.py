@@ -145,7 +145,7 @@ class Execs:
             birth = Birth(born_in, sibling=True)
             staged, sync, _ = held.start(
                 lambda sync, hold: stage.start_exec(
-                    pod, container.plan, plan, pidfd, ChildFds(sync, hold, stdio, cgroups), birth
+                    pod, container.plan, plan, pidfd, container.identity, ChildFds(sync, hold, stdio, cgroups), birth
                 ),
                 holds=False,
             )

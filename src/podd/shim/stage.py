@@ -45,6 +45,7 @@ from podd.linux.syscalls import (
 )
 from podd.linux.terminal import Terminal, open_terminal, resize
 from podd.shim import credentials, program, rootfs
+from podd.shim.credentials import Identity
 from podd.shim.failure import doing
 from podd.shim.plan import ContainerPlan, ExecPlan, SandboxPlan
 from podd.shim.rootfs import Proc, apart, tidy
@@ -89,6 +90,7 @@ class Staged(NamedTuple):
     notes: list[str]  # what the host did not allow and was done without
     refused: list[str]  # the same, where the result that READY has in this place is negative
     master: int  # of its terminal, owned by the caller; -1: it has none
+    identity: Identity
 
 
 class Program(NamedTuple):
@@ -97,7 +99,7 @@ class Program(NamedTuple):
     path: bytes
     argv: list[bytes]
     environment: list[bytes]  # NAME=value
-    identity: credentials.Identity
+    identity: Identity
     capabilities: int
     terminal: Terminal | None
 
@@ -128,7 +130,8 @@ def start_container(sandbox: SandboxPlan, plan: ContainerPlan, fds: ChildFds, bi
             built = rootfs.build(sandbox, plan)
             with doing(f"workingDir {plan['working_dir']}", Invalid):
                 place = built.root.directory(plan["working_dir"] or "/")
-            found = _find(built.root, place, built.terminal, plan, plan["argv"], {}, foreign, notes)
+            identity = credentials.resolve_identity(built.root, plan)
+            found = _find(place, built.terminal, identity, plan, plan["argv"], {}, foreign, notes)
             rootfs.seal(built.root, plan)
             mount_namespace = os.open("mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=own)
         needs = (mount_namespace, place, built.proc.place, *(fd for _, fd in built.proc.masks))
@@ -140,7 +143,7 @@ def start_container(sandbox: SandboxPlan, plan: ContainerPlan, fds: ChildFds, bi
         script.call("fchdir", place)
         _end(script, plan, fds, found, refused)
         pid = _spawn(script, keep, sandbox, birth)
-        return Staged(pid, script, notes, list(refused), _kept_master(found.terminal, kept))
+        return Staged(pid, script, notes, list(refused), _kept_master(found.terminal, kept), identity)
 
 
 def start_exec(
@@ -148,12 +151,14 @@ def start_exec(
     plan: ContainerPlan,
     request: ExecPlan,
     pidfd: int,
+    identity: Identity,
     fds: ChildFds,
     birth: Birth,
 ) -> Staged:
     """Start one more process in a running container, with the same rights and no more. After `prepare`.
 
-    pidfd: the container's first process. fds.hold is usually -1; fds.stdio is None for request["tty"].
+    pidfd: the container's first process. identity: who that was when it was made, whatever the container has written
+    into its /etc/passwd since. fds.hold is usually -1; fds.stdio is None for request["tty"].
     Raises a podd.errors kind; Conflict: that process has ended.
     """
     notes: list[str] = []
@@ -166,7 +171,7 @@ def start_exec(
             terminal = _exec_terminal(root, request) if request["tty"] else None
             with doing(f"workingDir {plan['working_dir']}", Invalid):
                 place = root.open(plan["working_dir"] or "/", os.O_PATH | os.O_DIRECTORY)
-            found = _find(root, place, terminal, plan, request["argv"], dict(request["env"]), foreign, notes)
+            found = _find(place, terminal, identity, plan, request["argv"], dict(request["env"]), foreign, notes)
         script, keep, refused = _begin(plan, fds, found, (pidfd, place))
         script.doing("namespaces of the container", Conflict)
         joined = namespaces.flags(shared_namespaces(sandbox)) | CloneFlag.CGROUP | CloneFlag.MNT
@@ -174,11 +179,13 @@ def start_exec(
         script.call("fchdir", place)
         _end(script, plan, fds, found, refused)
         pid = _spawn(script, keep, sandbox, birth._replace(beside=pidfd))
-        return Staged(pid, script, notes, list(refused), _kept_master(terminal, kept))
+        return Staged(pid, script, notes, list(refused), _kept_master(terminal, kept), identity)
 
 
-def look(plan: ContainerPlan, argv: list[str], more_env: Mapping[str, str], pidfd: int) -> Program:
+def look(plan: ContainerPlan, argv: list[str], more_env: Mapping[str, str], pidfd: int, identity: Identity) -> Program:
     """What a process would be in the container of the first process that pidfd names. After `prepare`.
+
+    identity: as of `start_exec`.
 
     Raises a podd.errors kind: it cannot be; Conflict: that process has ended.
     """
@@ -189,7 +196,7 @@ def look(plan: ContainerPlan, argv: list[str], more_env: Mapping[str, str], pidf
         root = Root.at("/")
         with doing(f"workingDir {plan['working_dir']}", Invalid):
             place = root.open(plan["working_dir"] or "/", os.O_PATH | os.O_DIRECTORY)
-        return _find(root, place, None, plan, argv, more_env, foreign, [])
+        return _find(place, None, identity, plan, argv, more_env, foreign, [])
 
 
 def _exec_terminal(root: Root, request: ExecPlan) -> Terminal:
@@ -243,20 +250,19 @@ def _runs_foreign_formats() -> bool:
 
 
 def _find(
-    root: Root,
     place: int,
     terminal: Terminal | None,
+    identity: Identity,
     plan: ContainerPlan,
     argv: list[str],
     more_env: Mapping[str, str],
     foreign: bool,
     notes: list[str],
 ) -> Program:
-    """Who it is and what it runs, as the container's own files have it. place: its working directory."""
+    """What it runs, as the container's own files have it. place: its working directory."""
     os.fchdir(place)
     if os.getcwd()[:1] != "/":  # "(unreachable)": not below the root
         raise Invalid(f"workingDir {plan['working_dir']}: outside the container's root")
-    identity = credentials.resolve_identity(root, plan)
     mask = credentials.held(plan, notes)
     variables = environment(plan, more_env, identity.home, tty=terminal is not None)
     encoded_argv, encoded_env = _encoded(argv, variables)

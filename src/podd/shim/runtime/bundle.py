@@ -18,6 +18,7 @@ from podd.linux import mounts
 from podd.linux.inroot import Root
 from podd.linux.syscalls import CloneFlag, MountFlag, mount, move_mount, unshare
 from podd.shim import credentials, rootfs, stage
+from podd.shim.credentials import Identity
 from podd.shim.failure import doing
 from podd.shim.files import write_json
 from podd.shim.plan import ContainerPlan, SandboxPlan
@@ -46,9 +47,16 @@ class Bundle(NamedTuple):
             return int(file.read())
 
 
+class Laid(NamedTuple):
+    """Who the container is, and what the host did not allow."""
+
+    identity: Identity
+    notes: list[str]
+
+
 @contextmanager
-def laid_out(bundle: Bundle, sandbox: SandboxPlan, plan: ContainerPlan, pid_namespace: str) -> Iterator[list[str]]:
-    """Write the bundle; in the block, whoever is started sees its mounts. Gives what the host did not allow.
+def laid_out(bundle: Bundle, sandbox: SandboxPlan, plan: ContainerPlan, pid_namespace: str) -> Iterator[Laid]:
+    """Write the bundle; in the block, whoever is started sees its mounts.
 
     pid_namespace: the path of the one to share with another container; "" for one as the sandbox has it. Descriptors
     are left open: see `rootfs.tidy`. Raises a podd.errors kind.
@@ -66,7 +74,7 @@ def laid_out(bundle: Bundle, sandbox: SandboxPlan, plan: ContainerPlan, pid_name
     write_json(bundle.path(CONFIG), config.container(sandbox, plan, given))
     with apart(), doing("mounts of the bundle"):
         _attach(bundle, parts, volumes)
-        yield notes
+        yield Laid(identity, notes)
 
 
 def _image_volumes(root: Root, plan: ContainerPlan) -> list[str]:

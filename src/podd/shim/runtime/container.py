@@ -72,7 +72,8 @@ class RuntimeContainer(Container):
         self._hold = gate
         try:
             self._have_grouped(self.process.pid)
-            stage.look(self.plan, self.plan["argv"], {}, self.process.pidfd)  # a script's interpreter, and the like
+            # A script's interpreter, and the like.
+            stage.look(self.plan, self.plan["argv"], {}, self.process.pidfd, self.identity)
         except BaseException:
             gate.close()
             raise
@@ -103,7 +104,7 @@ class RuntimeContainer(Container):
         with tidy():
             null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             stdio = pipes.child if pipes else (null, null, null)
-            with laid_out(self.bundle, self._pod.plan, self.plan, beside) as notes:
+            with laid_out(self.bundle, self._pod.plan, self.plan, beside) as (self.identity, notes):
                 pid = self.runtime.spawn(log, [*words, self.id], stdio, directory)
         self._creating = self._pod.keeping.add_child(pid)
         try:

@@ -75,7 +75,7 @@ class RuntimeExecs(Execs):
 def _process(container: RuntimeContainer, plan: ExecPlan) -> dict[str, object]:
     """Raises as `stage.look`: it is known before the runtime is asked whether there is such a command."""
     assert container.process is not None
-    found = stage.look(container.plan, plan["argv"], dict(plan["env"]), container.process.pidfd)
+    found = stage.look(container.plan, plan["argv"], dict(plan["env"]), container.process.pidfd, container.identity)
     variables = stage.environment(container.plan, dict(plan["env"]), found.identity.home, tty=plan["tty"])
     size = plan["terminal_size"] if plan["tty"] else None
     user = User(found.identity, found.capabilities, config.oom_score_adj(container.plan, []))
