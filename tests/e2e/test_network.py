@@ -96,6 +96,7 @@ def test_addresses_outlive_podd(podd: Podd, there: Place) -> None:
     podd.start()
     assert ips(podd, "a") == before
     assert there.get(HOST[0], 8080) == "a"
+    assert "eth0" in podd.cli("stats", "a", "-o", "json")
 
 
 @both

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import TypeVar
 
@@ -16,6 +14,7 @@ from msgspec.structs import replace
 from podd.driver.contract import NetworkStatus, PortMapping
 from podd.driver.hookspecs import NetworkPlaces
 from podd.errors import Conflict, PoddError, Unavailable, Unsupported
+from podd.linux.listeners import listeners
 from podd.network import call, folder, orphans, ports, result, standin
 from podd.network.call import INTERFACE, Attachment, Wanted
 from podd.network.conflist import Network, Plugin
@@ -294,32 +293,28 @@ def _cannot(network: Network, capability: str, what: str) -> PoddError:
 
 
 def _must_be_free(wanted: Sequence[PortMapping], own: Sequence[object] = ()) -> None:
-    """That no program of the host listens there: its port would be taken away from it. Blocks. Raises Conflict.
+    """That no program of the host waits there: nobody would reach it any more. Blocks. Raises Conflict.
 
     own: as plugins are told, those that lead to the pod already.
     """
-    for port, mapping in zip(wanted, call.port_mappings(wanted), strict=True):
-        if mapping not in own and not _is_free(port):
-            raise Conflict(
-                f"host port {ports.shown(port)}: a program of the host listens there",
-                remedy="choose another hostPort, or stop that program (ss -lp shows it)",
-                port=port.host_port,
-            )
+    new = [port for port in wanted if call.port_mappings([port])[0] not in own]
+    port = ports.clash(new, _waited_on({port.protocol for port in new}))
+    if port is not None:
+        raise Conflict(
+            f"host port {ports.shown(port)}: a program of the host listens there",
+            remedy="choose another hostPort, or stop that program (ss -lp shows it)",
+            port=port.host_port,
+        )
 
 
-def _is_free(port: PortMapping) -> bool:
-    kind = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}.get(port.protocol)
-    if kind is None:
-        return True
-    family = socket.AF_INET6 if ":" in port.host_ip else socket.AF_INET
-    with socket.socket(family, kind) as probe:
-        if kind == socket.SOCK_STREAM:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what is only closing is no hindrance
-        try:
-            probe.bind((port.host_ip, port.host_port))
-        except OSError as exc:
-            return exc.errno != errno.EADDRINUSE
-    return True
+def _waited_on(protocols: Collection[str]) -> list[dict[str, object]]:
+    """As plugins are told of ports. A socket of all IPv6 addresses is mostly one of all addresses."""
+    return [
+        {"hostPort": one.port, "hostIP": "" if one.ip == "::" else one.ip, "protocol": protocol}
+        for protocol in ("tcp", "udp")
+        if protocol.upper() in protocols
+        for one in listeners(protocol)
+    ]
 
 
 @contextmanager
