@@ -49,7 +49,7 @@ class Networks:
     # ---- one pod -----------------------------------------------------------------------------------------------------
 
     async def attach(self, wanted: Wanted) -> tuple[str, ...]:
-        """Connect a pod; its addresses. Again: the same. None, where there is no network.
+        """Connect a pod; its addresses, which are none where there is no network. Again: the same.
 
         What has failed, or was cancelled, is undone by `detach`. Raises Unsupported: a port or a limit is asked for
         that this network cannot give; Conflict: a port is taken; Unavailable: a plugin has failed.
@@ -197,9 +197,7 @@ class Networks:
     async def _undo(self, made: Attachment) -> None:
         """By the configuration that ADD had, whatever that is now. The first that fails ends it, as the plugins before
         it in the chain may give away what it still uses: an address that a port leads to."""
-        if made.sandbox not in self._ours:
-            await _thread(orphans.see_out, made.sandbox)
-            self._ours.add(made.sandbox)
+        await self._see_out(made.sandbox)
         with _deadline(DEL_S, f"network {made.network.name}: CNI DEL"):
             try:
                 await self._delete(made)
@@ -209,6 +207,12 @@ class Networks:
                 await self._delete(made)
         await _thread(self._journal.remove, made)
         self._ours.discard(made.sandbox)
+
+    async def _see_out(self, sandbox: str) -> None:
+        """Let plugins of an earlier podd that still work on it come to their end."""
+        if sandbox not in self._ours:
+            await _thread(orphans.see_out, sandbox)
+            self._ours.add(sandbox)
 
     async def _delete(self, made: Attachment) -> None:
         async with _entered(standin.place(made)) as place:
@@ -231,6 +235,7 @@ class Networks:
         before, after = made.capability_args.get("portMappings") or [], call.port_mappings(wanted)
         if before == after:
             return
+        await self._see_out(made.sandbox)
         both = [*before, *(one for one in after if one not in before)]
         await _thread(self._journal.begin, _with_ports(made, both), wanted)
         try:
@@ -269,10 +274,12 @@ class Networks:
     @asynccontextmanager
     async def _alone(self, sandbox: str) -> AsyncIterator[None]:
         lock = self._locks[sandbox]
-        async with lock:
-            yield
-        if not lock.statistics().locked:  # nobody has waited for it
-            self._locks.pop(sandbox, None)
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.statistics().locked:  # nobody has waited for it
+                self._locks.pop(sandbox, None)
 
 
 def _with_ports(made: Attachment, mappings: Sequence[object]) -> Attachment:
