@@ -12,7 +12,7 @@ from msgspec import inspect
 
 from podd.core.difference import Change, amended, differences, verdict
 from podd.model import manifest
-from podd.model.pod import Container, ObjectMeta, Pod, PodSpec, ResourceRequirements
+from podd.model.pod import Container, ContainerPort, ObjectMeta, Pod, PodSpec, ResourceRequirements
 from podd.model.suggest import present
 
 
@@ -421,24 +421,40 @@ def test_every_difference_is_seen_from_both_sides(one: Pod, other: Pod) -> None:
 AMOUNTS = st.dictionaries(st.sampled_from(["cpu", "memory"]), st.sampled_from(["2", "2000m", "3"]))
 RESOURCES = st.builds(ResourceRequirements, limits=AMOUNTS, requests=st.just({"cpu": "1"}))
 LABELS = st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"))
+PORTS = st.lists(
+    st.builds(ContainerPort, container_port=st.integers(1, 3), host_port=st.none() | st.integers(1, 3)), max_size=2
+).map(tuple)
 
 
 @settings(max_examples=40, deadline=None)
-@given(struct_of(Container), st.lists(RESOURCES, min_size=6, max_size=6), st.lists(LABELS, min_size=4, max_size=4))
+@given(
+    struct_of(Container),
+    st.lists(RESOURCES, min_size=6, max_size=6),
+    st.lists(LABELS, min_size=4, max_size=4),
+    st.lists(PORTS, min_size=2, max_size=2),
+)
 def test_what_can_be_taken_in_place_is_taken_whole(
-    member: Container, resources: list[ResourceRequirements], labels: list[dict[str, str]]
+    member: Container,
+    resources: list[ResourceRequirements],
+    labels: list[dict[str, str]],
+    ports: list[tuple[ContainerPort, ...]],
 ) -> None:
-    """Labels, annotations and limits of two containers and a sidecar: another pod is needed for its QoS class alone."""
+    """Labels, annotations, ports and limits of two containers and a sidecar: another pod is needed for its QoS class,
+    and for ports whose names are in use."""
     replace = msgspec.structs.replace
 
-    def made(resources: list[ResourceRequirements], labels: list[dict[str, str]]) -> Pod:
+    def made(
+        resources: list[ResourceRequirements], labels: list[dict[str, str]], ports: tuple[ContainerPort, ...]
+    ) -> Pod:
         a, b, c = (replace(member, name=name, resources=each) for name, each in zip("abc", resources, strict=True))
+        a = replace(a, ports=ports)
         spec = PodSpec(containers=(a, b), init_containers=(replace(c, restart_policy="Always"),))
         return Pod(metadata=ObjectMeta(name="web", labels=labels[0], annotations=labels[1]), spec=spec)
 
-    there, asked = made(resources[:3], labels[:2]), made(resources[3:], labels[2:])
+    there, asked = made(resources[:3], labels[:2], ports[0]), made(resources[3:], labels[2:], ports[1])
     found = differences(there, asked)
     event(verdict(found))
-    assert all(change.note.startswith("makes the pod ") for change in found if change.means == "recreate")
+    needed = ("makes the pod ", "a probe or hook uses the name")
+    assert all(change.note.startswith(needed) for change in found if change.means == "recreate")
     if verdict(found) != "recreated":
         assert differences(amended(there, asked), asked) == ()

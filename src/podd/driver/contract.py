@@ -607,7 +607,7 @@ class CanNetwork(Protocol):
     async def publish(self, sandbox: Handle, ports: Sequence[PortMapping]) -> None:
         """Lead these ports of the host to the pod that runs, instead of those before: all, or all as it was.
 
-        Raises Conflict: one is taken; Unsupported: this network maps no ports; NotFound: it is gone, or has no network
-        of its own, having been made when there was none.
+        Raises Conflict: one is taken; Unsupported: this network maps no ports, or the sandbox was made when there was
+        none; NotFound: it is gone.
         """
         ...

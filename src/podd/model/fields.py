@@ -441,11 +441,11 @@ KINDS: dict[str, str] = {
     "CronJob": "write its job's template as a Pod and start it from a systemd timer",
     **dict.fromkeys(
         ("Service", "Endpoints", "EndpointSlice", "NetworkPolicy"),
-        "there is no cluster network: the members of a pod meet on localhost",
+        "there is no cluster network: members of a pod meet on localhost, and hostPort leads a port of the host to it",
     ),
     **dict.fromkeys(
         ("Ingress", "IngressClass", "Gateway", "GatewayClass", "HTTPRoute"),
-        "run a proxy as a pod with hostNetwork",
+        "run a proxy as a pod with hostPort, or with hostNetwork",
     ),
     **dict.fromkeys(
         ("PersistentVolume", "PersistentVolumeClaim", "StorageClass", "VolumeAttributesClass", "VolumeSnapshot"),
