@@ -33,14 +33,20 @@ def missing() -> str:
     return f"not installed: {', '.join(lacking)}" if lacking else ""
 
 
+NO_NETWORK = ("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
+
+
 class Dockerd:
     """Networks: "none" alone, so that nothing of the host's is changed."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, network: str = "") -> None:
+        """network: the path of a network namespace that it has to itself, with bridges and all."""
         self.folder = folder
         self.socket = folder / "docker.sock"
         self.exec_root = folder / "run"
-        self._options = options
+        self._options = options if network else (*NO_NETWORK, *options)
+        self._inside = ["nsenter", f"--net={network}"] if network else []
+        self.network = "bridge" if network else "none"
         self.config = self.folder / "daemon.json"
         self.config.write_text(json.dumps(wanted()))
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,7 +54,7 @@ class Dockerd:
     @property
     def section(self) -> dict[str, object]:
         """What a driver needs to know of it."""
-        return {"socket": str(self.socket), "exec_root": str(self.exec_root), "network": "none"}
+        return {"socket": str(self.socket), "exec_root": str(self.exec_root), "network": self.network}
 
     @property
     def pid(self) -> int:
@@ -58,11 +64,11 @@ class Dockerd:
     def start(self) -> None:
         where = {"data-root": "data", "exec-root": "run", "pidfile": "pid"}
         command = [
+            *self._inside,
             "dockerd",
             *(f"--{option}={self.folder}/{name}" for option, name in where.items()),
             f"--host=unix://{self.socket}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
-            *("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"),
             f"--config-file={self.config}",
             *self._options,
         ]
@@ -99,16 +105,20 @@ class Dockerd:
 
     def create(self, name: str, image: str) -> None:
         """As a person would. It is not started."""
-        body = json.dumps({"Image": image, "Cmd": ["true"]})
-        self._curl(
-            "-X",
-            "POST",
-            "-H",
-            "Content-Type: application/json",
-            "-d",
-            body,
-            f"http://d/v1.41/containers/create?name={name}",
-        )
+        self._post(f"containers/create?name={name}", {"Image": image, "Cmd": ["true"]})
+
+    def publish(self, name: str, image: str, port: int) -> None:
+        """As create; and start it, with a port of the host that leads to it."""
+        leads = {"PortBindings": {"80/tcp": [{"HostPort": str(port)}]}}
+        body = {"Image": image, "Cmd": ["sleep", "1000"], "ExposedPorts": {"80/tcp": {}}, "HostConfig": leads}
+        self._post(f"containers/create?name={name}", body)
+        self._curl("-X", "POST", f"http://d/v1.41/containers/{name}/start")
+
+    def create_network(self, name: str) -> None:
+        self._post("networks/create", {"Name": name})
+
+    def remove_network(self, name: str) -> None:
+        self._curl("-X", "DELETE", f"http://d/v1.41/networks/{name}")
 
     def restart(self, container: str) -> None:
         """As a person would, behind podd's back."""
@@ -125,6 +135,10 @@ class Dockerd:
             *("-X", "POST", "--data-binary", f"@{body}", "-H", "Content-Type: application/x-tar"),
             f"http://d/v1.41/images/create?fromSrc=-&repo={repository}&tag={tag}",
         )
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        how = ("-X", "POST", "-H", "Content-Type: application/json", "-d", json.dumps(body))
+        self._curl(*how, f"http://d/v1.41/{path}")
 
     def _curl(self, *words: str) -> str:
         return subprocess.run(
@@ -161,12 +175,12 @@ def busybox() -> bytes:
     return archive.getvalue()
 
 
-def a_dockerd(*options: str) -> Iterator[Dockerd]:
+def a_dockerd(*options: str, network: str = "") -> Iterator[Dockerd]:
     """With the image. A short path: a socket's has 107 bytes."""
     if why := missing():
         pytest.skip(why)
     folder = Path(tempfile.mkdtemp(prefix="podd-dockerd-", dir="/var/tmp"))
-    one = Dockerd(folder, *options)
+    one = Dockerd(folder, *options, network=network)
     try:
         one.start()
         one.import_busybox()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+from networked import place
 
-from dockerd import IMAGE
+from dockerd import IMAGE, Dockerd, a_dockerd
 from podd.driver.contract import Driver, Handle
+from podd.driver.hookspecs import DriverPaths
 from podd.testing.contract import DriverContract, until_gone
+from podd.testing.contract_network import Network
 from podd.testing.lab import Lab
+from podd_docker.driver import DockerDriver
 
 
 @pytest.mark.root
@@ -49,3 +54,34 @@ class TestDockerWithRuntime(TestDocker):
         made = await lab.sandbox(hostname="shared")
         held = [(await lab.created(made.handle)).observed for _ in range(2)]
         assert {one.namespaces["uts"] for one in held if one} == {made.observed.namespaces["uts"]}
+
+
+@pytest.fixture(scope="module")
+def bridged() -> Iterator[Dockerd]:
+    """One that has a network namespace to itself."""
+    with place() as there:
+        yield from a_dockerd(network=there.host)
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.anyio
+class TestDockerConnected(Network):
+    """By the bridge of a dockerd."""
+
+    real_processes = True
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    async def lab(self, bridged: Dockerd, paths: DriverPaths, cgroup_parent: str, tmp_path: Path) -> AsyncIterator[Lab]:
+        section = {**bridged.section, "cgroup_parent": cgroup_parent}
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        lab = Lab(lambda: DockerDriver("docker", section, paths), TestDocker().arrange, shared)
+        await lab.enter()
+        yield lab
+        await lab.close()
+        assert bridged.containers() == []

@@ -14,10 +14,12 @@ from dockerd import Dockerd
 from podd.linux.cgroup import Layout
 
 
-def running_on(dockerd: Dockerd, *keys: str) -> Iterator[Podd]:
-    """One whose pods go to that dockerd, whose list must be empty afterwards, too. keys: more for [drivers.docker]."""
+def running_on(dockerd: Dockerd, *keys: str, network: str = "") -> Iterator[Podd]:
+    """One whose pods go to that dockerd, whose list must be empty afterwards, too. keys: more for [drivers.docker].
+    network: as of Podd."""
+    config = "\n".join((docker_config(dockerd), *keys))
     # A dockerd that was started again is another process, too.
-    yield from running("\n".join((docker_config(dockerd), *keys)), ignoring=rf"^process: .*{dockerd.folder}")
+    yield from running(config, ignoring=rf"^process: .*{dockerd.folder}", network=network)
     assert dockerd.containers() == []
 
 

@@ -30,6 +30,11 @@ class Section(common.Section):
     deadline_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 30.0
     pull_deadline_s: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 600.0
 
+    @property
+    def is_resolving(self) -> bool:
+        """dockerd itself answers for names in this network; else pods ask whom the host asks."""
+        return self.network not in ("bridge", "none")
+
 
 def parse(name: str, section: Mapping[str, Any]) -> Section:
     """Raises Invalid, naming the key."""

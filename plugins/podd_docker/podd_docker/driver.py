@@ -24,7 +24,9 @@ from podd.driver.contract import (
     Health,
     Limits,
     NamespaceRow,
+    NetworkStatus,
     Owned,
+    PortMapping,
     SandboxConfig,
     SandboxCreated,
     SandboxStatus,
@@ -32,7 +34,7 @@ from podd.driver.contract import (
 )
 from podd.driver.handles import check_id
 from podd.driver.hookspecs import DriverPaths
-from podd.errors import Internal, NotFound, PoddError
+from podd.errors import Internal, NotFound, PoddError, Unsupported
 from podd.linux import process
 from podd.model.ids import SandboxId
 from podd_docker import handles, look
@@ -82,6 +84,8 @@ class DockerDriver:
         self._section = parse(name, section)
         if self._section.runtime:
             self.capabilities = replace(self.capabilities, held_start=True, shared_uts=True)
+        if self._section.network != "none":
+            self.capabilities = replace(self.capabilities, network=True)
         self._paths = paths
         self._api = Api(name, self._section.socket, self._section.deadline_s)
         self.images = DockerImages(self._api, self._section.socket, self._section.pull_deadline_s)
@@ -214,6 +218,16 @@ class DockerDriver:
             await self._sandboxes.destroy(sandbox_id)
 
         await self._flights.join(sandbox_id, key, destroy)
+
+    async def network_status(self) -> NetworkStatus:
+        self._check_usable()
+        return await self._sandboxes.network_status()
+
+    async def publish(self, sandbox: Handle, ports: Sequence[PortMapping]) -> None:  # noqa: ARG002
+        raise Unsupported(
+            f"sandbox {sandbox.id}: dockerd leads ports to a container when it is made, and no others later",
+            remedy="podd-cli recreate, or delete and apply",
+        )
 
     # ---- containers --------------------------------------------------------------------------------------------------
 

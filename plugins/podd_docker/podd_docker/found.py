@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import signal
 from collections.abc import Mapping
@@ -80,10 +81,10 @@ class Found:
         return bool(self.made_with) and self.namespaces.uts == "pod" and self.namespaces.net == "pod"
 
     @property
-    def addresses(self) -> list[str]:
+    def addresses(self) -> tuple[str, ...]:
         networks = (self._told.get("NetworkSettings", {}).get("Networks") or {}).values()
         given = [one.get(key) for one in networks for key in ("IPAddress", "GlobalIPv6Address")]
-        return [address for address in given if address]
+        return tuple(str(ipaddress.ip_address(address)) for address in given if address)
 
     @property
     def _shape(self) -> Mapping[str, Any]:

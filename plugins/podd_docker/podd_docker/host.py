@@ -19,6 +19,7 @@ from podd.linux.namespaces import unpin
 from podd.linux.syscalls import capget, move_mount
 from podd.model.ids import INSTANCE_ID
 from podd.network import files
+from podd.shim.files import unlink
 from podd.shim.subpath import open_below
 from podd.supervision.plans import limits_plan
 
@@ -93,9 +94,14 @@ class Host:
 
     # ---- files of the pod
 
-    def make_files(self, config: SandboxConfig, ips: Sequence[str]) -> list[str]:
-        """See podd.network.files.make."""
-        return files.make(f"{self._folder_of(config.id)}/{FILES}", config, ips)
+    def make_files(self, config: SandboxConfig, ips: Sequence[str], *, resolves: bool) -> list[str]:
+        """See podd.network.files.make. resolves: dockerd answers for names, and so writes resolv.conf itself."""
+        folder = f"{self._folder_of(config.id)}/{FILES}"
+        notes = files.make(folder, config, ips)
+        if resolves and config.namespaces.net != "node":
+            unlink(f"{folder}/resolv.conf")
+            return []
+        return notes
 
     def files(self, sandbox: str) -> dict[str, str]:
         """Those of a pod that members mount at the same place below /etc: by that place, where they are."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from podd.driver.contract import (
     CgroupNode,
     Handle,
+    InterfaceUsage,
     NamespaceName,
     NamespaceRow,
     Observed,
@@ -20,7 +21,7 @@ from podd.driver.contract import (
 from podd.errors import NotFound, Unavailable
 from podd.linux import namespaces, process
 from podd.linux.cgroup import Group, Layout
-from podd.supervision.groups import limits_of, node, usage_of
+from podd.supervision.groups import interfaces_of, limits_of, node, usage_of
 from podd_docker import handles
 from podd_docker.handles import SandboxState
 
@@ -64,7 +65,21 @@ def usage(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> SandboxU
         pod=usage_of(group),
         containers={one.id: usage_of(layout.group(handles.container_state(one).cgroup)) for one in containers},
         overhead=usage_of(holder),
+        interfaces=_interfaces(pod),
     )
+
+
+def _interfaces(pod: Handle) -> list[InterfaceUsage]:
+    if handles.sandbox_state(pod).namespaces.net == "node":
+        return []
+    try:
+        fd = open_socket(pod, socket.AF_NETLINK, socket.SOCK_RAW)
+    except NotFound:  # it is being destroyed
+        return []
+    try:
+        return interfaces_of(fd)
+    finally:
+        os.close(fd)
 
 
 def _existing(layout: Layout, pod: Handle) -> Group:

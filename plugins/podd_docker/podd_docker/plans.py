@@ -55,7 +55,6 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
     host_config = {
         "CgroupParent": f"/{cgroup}",
         "CgroupnsMode": "private",
-        "NetworkMode": "host" if scopes.net == "node" else section.network,
         "IpcMode": "host" if scopes.ipc == "node" else "shareable",
         "UTSMode": "host" if scopes.uts == "node" else "",
         "Sysctls": dict(config.sysctls),
@@ -64,6 +63,7 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
         "SecurityOpt": [f"seccomp={seccomp}", "no-new-privileges"],
         "ReadonlyRootfs": True,
         "LogConfig": {"Type": "none", "Config": {}},
+        **_connected(config, section),
     }
     shape = {
         "cgroup": cgroup,
@@ -84,6 +84,7 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
         "Image": holder.IMAGE,
         # The runtime alone makes a network with nothing but a loopback; dockerd would start itself anew for it.
         "NetworkDisabled": section.network == "none" and scopes.net != "node",
+        "ExposedPorts": {port: {} for port in host_config.get("PortBindings", ())},
         "Hostname": "" if scopes.uts == "node" else config.hostname,
         "Entrypoint": [holder.PROGRAM],
         "StopSignal": "SIGTERM",
@@ -91,6 +92,27 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
         "HostConfig": host_config,
     }
     return _sealed(body)
+
+
+def _connected(config: SandboxConfig, section: Section) -> Body:
+    """Of the holder: its network, and what of the host leads there."""
+    if config.namespaces.net == "node":
+        return {"NetworkMode": "host"}
+    if config.ingress_bits is not None or config.egress_bits is not None:
+        raise Unsupported(
+            f"sandbox {config.id}: dockerd limits no network",
+            remedy="use another driver: see podd-cli drivers",
+            field="metadata.annotations",
+        )
+    bindings: dict[str, list[Body]] = {}
+    for port in config.ports:
+        leads = {"HostIp": port.host_ip, "HostPort": str(port.host_port)}
+        bindings.setdefault(f"{port.container_port}/{port.protocol.lower()}", []).append(leads)
+    body: Body = {"NetworkMode": section.network, "PortBindings": bindings}
+    if section.is_resolving:
+        dns = config.dns
+        body |= {"Dns": list(dns.servers), "DnsSearch": list(dns.searches), "DnsOptions": list(dns.options)}
+    return body
 
 
 def _scopes(config: SandboxConfig) -> dict[str, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from podd.driver.contract import Handle, Limits, Owned, SandboxConfig, SandboxCreated, SandboxStatus
+from podd.driver.contract import Handle, Limits, NetworkStatus, Owned, SandboxConfig, SandboxCreated, SandboxStatus
 from podd.errors import Conflict, NotFound, Unavailable
 from podd.linux import process
 from podd.model.ids import ContainerId, PodUid, SandboxId
@@ -25,6 +26,9 @@ from podd_docker.plans import Body
 from podd_docker.watch import Watch
 
 log = structlog.get_logger(__name__)
+
+TAKEN = ("port is already allocated", "address already in use")
+"""How dockerd says that a port of the host leads elsewhere."""
 
 GONE_S = 20.0
 """How long dockerd may take to remove what it has begun to remove."""
@@ -84,15 +88,14 @@ class Sandboxes:
         if there is None or not there.is_running:
             if there is not None and there.has_ended:
                 raise Conflict(f"sandbox {config.id}: it was there, and its holder has ended")
-            await self._api.post(f"containers/{name}/start")
+            await self._start(config, name)
         found = Found(await self._api.get(f"containers/{name}/json"))
         state = await anyio.to_thread.run_sync(_state, found)
         if state is None:
             raise Unavailable(
                 f"sandbox {config.id}: its holder ended at once: {found.error or 'dockerd has no reason'}"
             )
-        for note in await anyio.to_thread.run_sync(self._host.make_files, config, found.addresses):
-            log.warning("sandbox.limited", sandbox=config.id, note=note)
+        await self._name(config, found)
         return SandboxCreated(
             handle=handles.make(driver, config.id, state),
             observed=await anyio.to_thread.run_sync(look.sandbox, state, group),
@@ -100,12 +103,42 @@ class Sandboxes:
             ips=found.addresses,
         )
 
+    async def _start(self, config: SandboxConfig, name: str) -> None:
+        try:
+            await self._api.post(f"containers/{name}/start")
+        except Unavailable as exc:
+            if not any(why in exc.message for why in TAKEN):
+                raise
+            await self.destroy(config.id)
+            raise Conflict(f"sandbox {config.id}: {exc.message}", remedy="choose another hostPort") from exc
+
+    async def _name(self, config: SandboxConfig, found: Found) -> None:
+        """Write the files from which its containers know what it is called."""
+        make = partial(self._host.make_files, config, found.addresses, resolves=self._section.is_resolving)
+        for note in await anyio.to_thread.run_sync(make):
+            log.warning("sandbox.limited", sandbox=config.id, note=note)
+
     async def _create(self, name: str, body: Body) -> Found | None:
         try:
             return (await create(self._api, name, body)).there
         except NotFound:  # the image, on a dockerd that has not had a pod yet
             await self._images.import_holder()
             return (await create(self._api, name, body)).there
+
+    # ---- its network
+
+    async def network_status(self) -> NetworkStatus:
+        name = self._section.network
+        try:
+            await self._api.get(f"networks/{name}")
+        except NotFound:
+            return NetworkStatus(
+                ready=False,
+                name=name,
+                reason=f"dockerd has no network {name}",
+                remedy="docker network ls shows what there is; set drivers.docker.network",
+            )
+        return NetworkStatus(ready=True, name=name)
 
     # ---- looking
 

@@ -1,4 +1,4 @@
-"""Control groups in the words of the driver contract."""
+"""Control groups, and interfaces, in the words of the driver contract."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from podd.driver.contract import CgroupNode, Limits, Usage
-from podd.linux import process
+from podd.driver.contract import CgroupNode, InterfaceUsage, Limits, Usage
+from podd.linux import process, rtnetlink
 from podd.linux.cgroup import Group
 
 
@@ -18,6 +18,23 @@ def limits_of(group: Group) -> Limits:
 
 def usage_of(group: Group) -> Usage:
     return msgspec.convert(dict(group.usage()), Usage)
+
+
+def interfaces_of(fd: int) -> list[InterfaceUsage]:
+    """Of the network of a NETLINK_ROUTE socket, but for its loopback."""
+    return [
+        InterfaceUsage(
+            name=one.name,
+            received_bytes=one.received_bytes,
+            received_packets=one.received_packets,
+            received_errors=one.received_errors,
+            sent_bytes=one.sent_bytes,
+            sent_packets=one.sent_packets,
+            sent_errors=one.sent_errors,
+        )
+        for one in rtnetlink.interfaces(fd)
+        if one.name != "lo"
+    ]
 
 
 def node(group: Group, names: Mapping[str, str]) -> CgroupNode:

@@ -19,11 +19,11 @@ from podd.driver.contract import (
     Usage,
 )
 from podd.errors import NotFound
-from podd.linux import process, rtnetlink
+from podd.linux import process
 from podd.linux.cgroup import Group
 from podd.linux.disk import tree_bytes
 from podd.supervision import handles
-from podd.supervision.groups import node, usage_of
+from podd.supervision.groups import interfaces_of, node, usage_of
 from podd.supervision.host import open_socket
 
 _TICKS_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
@@ -54,22 +54,9 @@ def _interfaces(sandbox: Handle) -> list[InterfaceUsage]:
     except NotFound:  # it is being destroyed
         return []
     try:
-        found = rtnetlink.interfaces(fd)
+        return interfaces_of(fd)
     finally:
         os.close(fd)
-    return [
-        InterfaceUsage(
-            name=one.name,
-            received_bytes=one.received_bytes,
-            received_packets=one.received_packets,
-            received_errors=one.received_errors,
-            sent_bytes=one.sent_bytes,
-            sent_packets=one.sent_packets,
-            sent_errors=one.sent_errors,
-        )
-        for one in found
-        if one.name != "lo"
-    ]
 
 
 def _overhead(shim: int) -> Usage | None:
