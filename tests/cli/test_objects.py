@@ -139,6 +139,8 @@ def test_delete(run: Run, objects: FakeDaemon) -> None:
         ("create", "secret", "docker-registry", "s", "--docker-username", "u"),
         ("create", "secret", "docker-registry", "s", "--docker-password", "p"),
         ("create", "secret", "docker-registry", "s", "--from-literal", "a=b"),
+        ("create", "secret", "tls", "s", "--cert", "c"),
+        ("create", "secret", "tls", "s", "--cert", "c", "--key", "k", "--from-literal", "a=b"),
         ("create", "cm", "m", "--type", "x"),
         ("create", "cm", "m", "--from-literal", "k"),
         ("create", "cm", "m", "--from-literal", "k=1", "--from-literal", "k=2"),
@@ -190,6 +192,14 @@ def test_the_password_of_a_registry(run: Run, created: list[Json], monkeypatch: 
     assert created[0]["type"] == "kubernetes.io/dockerconfigjson"
     held = json.loads(base64.b64decode(created[0]["data"][".dockerconfigjson"]))
     assert held == {"auths": {"reg.example": {"username": "u", "password": "word", "auth": "dTp3b3Jk"}}}
+
+
+def test_a_certificate(run: Run, created: list[Json], tmp_path: Path) -> None:
+    for name in ("crt", "key"):
+        (tmp_path / name).write_text(name)
+    assert run("create", "secret", "tls", "s", "--cert", f"{tmp_path}/crt", "--key", f"{tmp_path}/key").status == 0
+    assert (created[0]["type"], created[0]["data"]) == ("kubernetes.io/tls", {"tls.crt": "Y3J0", "tls.key": "a2V5"})
+    assert run("create", "secret", "tls", "s", "--cert", f"{tmp_path}/no", "--key", f"{tmp_path}/key").status == 1
 
 
 def test_a_folder_gives_its_files(run: Run, created: list[Json], folder: Path) -> None:

@@ -18,13 +18,18 @@ from podd.errors import Invalid
 
 REGISTRY, HUB = "docker-registry", "https://index.docker.io/v1/"
 DOCKER_CONFIG_JSON, DOCKER_CONFIG_TYPE = ".dockerconfigjson", "kubernetes.io/dockerconfigjson"
+TLS = "tls"
+TYPES = {"generic": "Opaque", REGISTRY: DOCKER_CONFIG_TYPE, TLS: "kubernetes.io/tls"}
+"""Of a Secret, by the word that says what it is of."""
 
 _KEY = re.compile(r"[-._a-zA-Z0-9]+", re.ASCII)
 
 
 def arguments(parser: ArgumentParser) -> None:
-    parser.usage = f"{parser.prog} configmap NAME | secret generic NAME | secret docker-registry NAME [options]"
-    parser.add_argument("words", nargs="+", metavar="configmap NAME", help="or: secret generic|docker-registry NAME")
+    parser.usage = f"{parser.prog} configmap NAME | secret generic|docker-registry|tls NAME [options]"
+    parser.add_argument(
+        "words", nargs="+", metavar="configmap NAME", help="or: secret generic|docker-registry|tls NAME"
+    )
     parser.add_argument(
         "--from-literal", action="append", default=[], metavar="KEY=VALUE", help="a value; may be repeated"
     )
@@ -44,6 +49,9 @@ def arguments(parser: ArgumentParser) -> None:
     registry.add_argument("--docker-password", metavar="WORD", help="other users of the host may see it here")
     registry.add_argument("--docker-password-stdin", action="store_true", help="the password is on standard input")
     registry.add_argument("--docker-email", metavar="ADDRESS", help="for registries that want one")
+    tls = parser.add_argument_group("secret tls")
+    tls.add_argument("--cert", metavar="PATH", help="the certificate, and those that vouch for it (PEM)")
+    tls.add_argument("--key", metavar="PATH", help="its private key (PEM)")
     parser.add_argument("--type", metavar="TYPE", help="of a secret (Opaque)")
     parser.add_argument("--immutable", action="store_true", help="its contents never change again")
     parser.add_argument("--dry-run", action="store_true", help="show it (as -o says, else YAML), and make nothing")
@@ -70,9 +78,9 @@ def _what(words: list[str]) -> tuple[str, str]:
     kind = OBJECT_WORDS.get(words[0], "")
     if kind == CONFIG_MAP and len(words) == 2:
         return kind, words[1]
-    if kind == SECRET and len(words) == 3 and words[1] in ("generic", REGISTRY):
+    if kind == SECRET and len(words) == 3 and words[1] in TYPES:
         return kind, words[2]
-    raise Usage("write 'configmap NAME', 'secret generic NAME' or 'secret docker-registry NAME'")
+    raise Usage(f"write 'configmap NAME', or 'secret {'|'.join(TYPES)} NAME'")
 
 
 def _show(document: Json, format_name: str) -> None:
@@ -84,8 +92,8 @@ def _show(document: Json, format_name: str) -> None:
 
 def _document(options: Namespace, kind: str, name: str) -> Json:
     contents: dict[str, bytes] = {}
-    is_registry = options.words[1] == REGISTRY
-    for key, content in _passwords(options) if is_registry else _contents(options):
+    word = options.words[1] if kind == SECRET else ""
+    for key, content in {REGISTRY: _passwords, TLS: _certificate}.get(word, _contents)(options):
         if not _KEY.fullmatch(key):
             raise Usage(f"'{key}': not a key: letters, digits, '-', '_' and '.' are allowed")
         if key in contents:
@@ -96,7 +104,7 @@ def _document(options: Namespace, kind: str, name: str) -> Json:
     if options.type and kind != SECRET:
         raise Usage("--type: of a secret")
     if kind == SECRET:
-        document["type"] = options.type or (DOCKER_CONFIG_TYPE if is_registry else "Opaque")
+        document["type"] = options.type or TYPES[word]
     document |= _data(kind, contents)
     return {**document, "immutable": True} if options.immutable else document
 
@@ -139,6 +147,13 @@ def _passwords(options: Namespace) -> Iterator[tuple[str, bytes]]:
     entry |= {"email": options.docker_email} if options.docker_email else {}
     entry["auth"] = b2a_base64(pair, newline=False).decode()
     yield DOCKER_CONFIG_JSON, json.dumps({"auths": {options.docker_server: entry}}).encode()
+
+
+def _certificate(options: Namespace) -> Iterator[tuple[str, bytes]]:
+    if not options.cert or not options.key or options.from_literal or options.from_file or options.from_env_file:
+        raise Usage("tls: takes --cert and --key, and no other contents")
+    yield "tls.crt", _read(options.cert)
+    yield "tls.key", _read(options.key)
 
 
 def _contents(options: Namespace) -> Iterator[tuple[str, bytes]]:
