@@ -136,6 +136,13 @@ class Walk(RuleBasedStateMachine):
     def the_supervisor_dies(self) -> None:
         self.world.lose_sandbox()
 
+    @precondition(lambda self: self.world.state.sandbox is not None)
+    @rule()
+    def the_disk_fills_up(self) -> None:
+        box = self.world.state.sandbox
+        assert box is not None
+        self.world.feed(ev.DiskExceeded(id=box.id, message="too much"))
+
     @rule(seconds=st.sampled_from([0.1, 5, 11, 60, 700]))
     def time_passes(self, seconds: float) -> None:
         """Without anything being done meanwhile, as with a slow driver."""

@@ -161,6 +161,14 @@ def test_volumes_of_an_image(volumes: list[str], expected: list[str]) -> None:
     assert of_image(ImageConfig(cmd=["x"], volumes=volumes), mounts=(mounted,))["image_volumes"] == expected
 
 
+@given(paths=st.lists(st.text(st.sampled_from("./ab~\n"), max_size=12)))
+def test_volumes_of_an_image_never_lead_out(paths: list[str]) -> None:
+    for path in of_image(ImageConfig(cmd=["x"], volumes=paths))["image_volumes"]:
+        assert path.startswith("/")
+        assert path != "/"
+        assert not {"", ".", ".."} & set(path[1:].split("/")), path
+
+
 @pytest.mark.parametrize(
     "image",
     [
