@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
+from glob import glob
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -25,17 +27,24 @@ def _rollup(pid: int, key: str) -> int:
 def cpu_s(pids: Iterable[int]) -> tuple[float, float]:
     """What they have used so far: by the scheduler's clock (nanoseconds), and by utime + stime (ticks).
 
-    The second is what `top` shows; it knows only 10 ms steps.
+    The second is what `top` shows; it knows only 10 ms steps. Threads and processes that have just ended count nothing.
     """
     exact = ticks = 0.0
     for pid in pids:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as file:
-                exact += int(file.read().split()[0]) / 1e9
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
+        with suppress(FileNotFoundError, ProcessLookupError):
+            exact += sum(map(_thread_s, glob(f"/proc/{pid}/task/*")))
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                fields = file.read().rpartition(")")[2].split()
             ticks += (int(fields[11]) + int(fields[12])) * TICK_S
     return exact, ticks
+
+
+def _thread_s(task: str) -> float:
+    try:
+        with open(f"{task}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0]) / 1e9
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
 
 
 def parents() -> dict[int, int]:
