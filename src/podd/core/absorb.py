@@ -133,7 +133,8 @@ def _absorb_published(state: PodState, report: ev.Published) -> Steps:
     if state.ports != "changing" or state.sandbox is None or state.sandbox.id != report.id:
         return state, []
     if report.failure is not None:
-        return replace(state, ports="refused", not_published=report.failure), warn("PublishError", report.failure)
+        told = ev.Tell(type="Warning", reason="PublishError", message=str(report.failure))
+        return replace(state, ports="refused", not_published=report.failure), [told]
     done = ev.Tell(reason="PublishCompleted", message="ports of the host lead to it as its manifest says")
     return replace(state, ports="led"), [done]
 

@@ -27,6 +27,9 @@ class Failure(Value):
     message: str
     remedy: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
 
 # ---- events ----------------------------------------------------------------------------------------------------------
 

@@ -160,7 +160,7 @@ def _changing(state: PodState, stamp: Stamp) -> Iterator[k8s.PodCondition]:
                 status="True",
                 last_transition_time=since,
                 reason="Infeasible" if failure else "",
-                message=failure.message if failure else "",
+                message=str(failure) if failure else "",
             )
 
 

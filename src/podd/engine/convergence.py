@@ -317,5 +317,5 @@ def _told(judged: Judged) -> ApplyResult:
     if state.resized < state.generation and state.not_resized is not None:
         return applying.result(state, judged.action, ("Infeasible", state.not_resized.message))
     if state.ports == "refused" and state.not_published is not None:
-        return applying.result(state, judged.action, ("NotPublished", state.not_published.message))
+        return applying.result(state, judged.action, ("NotPublished", str(state.not_published)))
     return applying.result(state, judged.action)

@@ -102,7 +102,7 @@ class Networks:
             if made is None:
                 if wanted:
                     why = "it was made when there was no network"
-                    raise Unsupported(f"host ports: {why}", remedy="delete the pod and apply it again")
+                    raise Unsupported(f"host ports: {why}", remedy="restart the pod")
                 return
             mappers = [plugin for plugin in made.network.plugins if plugin.can("portMappings")]
             if wanted and not mappers:
