@@ -118,7 +118,7 @@ class Channel:
         self._max_bytes = max_bytes
         self._ancillary_bytes = socket.CMSG_SPACE(max_fds * _INT_SIZE)
         self._max_fds = max_fds
-        self._send_lock = anyio.Lock()
+        self._send_lock = anyio.Lock(fast_acquire=True)
         self._torn = False  # a message was sent in part: nothing may follow it
 
     async def receive(self, *, within_s: float) -> Message | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -38,7 +39,7 @@ class PodVolumes:
         self._objects = objects
         self.addresses = addresses
         self._told = told
-        self._locks: dict[str, anyio.Lock] = defaultdict(anyio.Lock)  # by the pod's uid
+        self._locks = defaultdict[str, anyio.Lock](partial(anyio.Lock, fast_acquire=True))  # by the pod's uid
 
     def sources(self, state: PodState) -> Sources:
         """What the pod can take values and files from, now."""
@@ -63,10 +64,8 @@ class PodVolumes:
     async def remove(self, state: PodState) -> None:
         """And the logs, and what members said of their ends: what lives as long as the pod, and no longer."""
         logs = plan.log_directory(state.pod, self._host.log_dir)
-        if logs:
-            await anyio.to_thread.run_sync(volumes.remove_directory, logs)
         async with self._locks[state.uid]:
-            await anyio.to_thread.run_sync(volumes.remove, self._host.state_dir, state.uid)
+            await anyio.to_thread.run_sync(_remove, logs, self._host.state_dir, state.uid)
         self._locks.pop(state.uid, None)
 
     async def refresh(self, actor: Actor) -> None:
@@ -84,6 +83,12 @@ class PodVolumes:
                     await anyio.to_thread.run_sync(volumes.update, [wanted])
                 except PoddError as exc:
                     self._told(state, ev.Tell(type="Warning", reason="FailedMount", message=exc.message))
+
+
+def _remove(logs: str, state_dir: str, uid: str) -> None:
+    if logs:
+        volumes.remove_directory(logs)
+    volumes.remove(state_dir, uid)
 
 
 def _tells_addresses(pod: Pod) -> bool:

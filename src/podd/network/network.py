@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -43,7 +44,7 @@ class Networks:
         self._places = places
         self._journal = Journal(places.cache_dir)
         self._plugins = Plugins(places.bin_dirs)
-        self._locks: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        self._locks: defaultdict[str, anyio.Lock] = defaultdict(partial(anyio.Lock, fast_acquire=True))
         self._ours: set[str] = set()  # whose plugins this podd alone has run
 
     # ---- one pod -----------------------------------------------------------------------------------------------------

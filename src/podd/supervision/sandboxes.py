@@ -45,7 +45,7 @@ class _Sandbox:
         self.link: Link | None = None
         self.failure: PoddError | None = None
         self.making = anyio.CancelScope()
-        self.removing = anyio.Lock()
+        self.removing = anyio.Lock(fast_acquire=True)
 
 
 class Sandboxes:
@@ -90,7 +90,8 @@ class Sandboxes:
         if sandbox is None:
             sandbox = self._known[check_id(sandbox_id)] = _Sandbox(None)
             self._tasks.start_soon(self._take_up, sandbox_id, sandbox, state)
-        await sandbox.ready.wait()
+        if not sandbox.ready.is_set():  # to wait for what has happened is a turn of the event loop
+            await sandbox.ready.wait()
         if sandbox.link is None:
             raise sandbox.failure or NotFound(f"sandbox {sandbox_id}: it has no shim")
         return sandbox.link
@@ -208,7 +209,7 @@ class Sandboxes:
         if sandbox.link is None:
             with suppress(NotFound, Unavailable):
                 sandbox.link = await self._connect(sandbox_id)
-        bugs = await anyio.to_thread.run_sync(self._host.bugs, sandbox_id)
+        bugs = self._host.bugs(sandbox_id)
         if bugs:
             log.error("shim.broken", sandbox=sandbox_id, traceback=bugs, remedy="report this: it is a bug in podd")
         if sandbox.link is not None:

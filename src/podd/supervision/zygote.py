@@ -29,7 +29,7 @@ class Zygote:
         """place: is given the pid of each new zygote before it forks."""
         self._tasks = tasks
         self._place = place
-        self._starting = anyio.Lock()
+        self._starting = anyio.Lock(fast_acquire=True)
         self._peer: Peer | None = None
 
     async def start(self) -> Peer:
