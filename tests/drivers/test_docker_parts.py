@@ -16,13 +16,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podd.driver.contract import ContainerConfig, Mount, Security
+from podd.driver.contract import (
+    ContainerConfig,
+    Dns,
+    Mount,
+    NamespaceScopes,
+    PortMapping,
+    SandboxConfig,
+    Security,
+)
 from podd.errors import Invalid, Unsupported
 from podd.linux import capabilities
-from podd.model.ids import ContainerId, SandboxId
+from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd_docker import filters, holder, logs, plans, times
 from podd_docker.config import parse
 from podd_docker.found import Found
+from podd_docker.handles import SandboxState
 
 HELD = b"2026-11-23T10:00:0%d.%09dZ"
 
@@ -287,6 +296,71 @@ def test_what_dockerd_cannot_do_is_refused() -> None:
     ):
         with pytest.raises(Invalid):
             plans.check(container(**wrong))
+
+
+def sandbox(**given: Any) -> SandboxConfig:
+    base: dict[str, Any] = {"id": SandboxId("b" * 16), "pod_uid": PodUid("u"), "pod_name": "p", "pod_namespace": "n"}
+    return SandboxConfig(**{**base, "attempt": 0, "hostname": "p", **given})
+
+
+def holder_of(config: SandboxConfig, **section: Any) -> dict[str, Any]:
+    return plans.holder_body(config, "/run/podd", parse("docker", section), "podd/x", "{}")
+
+
+def test_ports_and_names_of_a_holder() -> None:
+    ports = [
+        PortMapping(container_port=80, host_port=8080),
+        PortMapping(container_port=80, host_port=8081, host_ip="127.0.0.1"),
+        PortMapping(container_port=53, host_port=53, protocol="UDP"),
+    ]
+    dns = Dns(of_host=False, servers=("192.0.2.53",), searches=("a.example",), options=("ndots:2",))
+    config = sandbox(ports=ports, dns=dns)
+    body = holder_of(config)
+    assert body["ExposedPorts"] == {"80/tcp": {}, "53/udp": {}}
+    assert body["HostConfig"]["PortBindings"] == {
+        "80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8081"}],
+        "53/udp": [{"HostIp": "", "HostPort": "53"}],
+    }
+    assert "Dns" not in body["HostConfig"], "in dockerd's own bridge podd writes resolv.conf"
+    told = holder_of(config, network="named")["HostConfig"]
+    assert (told["Dns"], told["DnsSearch"], told["DnsOptions"]) == (["192.0.2.53"], ["a.example"], ["ndots:2"])
+
+
+@pytest.mark.parametrize(
+    ("section", "scope", "mode", "disabled"),
+    [
+        ({}, "pod", "bridge", False),
+        ({"network": "none"}, "pod", "none", True),
+        ({"network": "none"}, "node", "host", False),
+        ({}, "node", "host", False),
+    ],
+)
+def test_the_network_of_a_holder(section: dict[str, str], scope: Any, mode: str, disabled: bool) -> None:
+    body = holder_of(sandbox(namespaces=NamespaceScopes(net=scope)), **section)
+    assert (body["HostConfig"]["NetworkMode"], body["NetworkDisabled"]) == (mode, disabled)
+
+
+@pytest.mark.parametrize("field", ["ingress_bits", "egress_bits"])
+def test_a_bandwidth_is_refused_where_there_is_a_network(field: str) -> None:
+    with pytest.raises(Unsupported, match="limits no network"):
+        holder_of(sandbox(**{field: 1000}))
+    holder_of(sandbox(**{field: 1000}, namespaces=NamespaceScopes(net="node")))
+
+
+def test_files_of_the_pod_are_mounted_where_the_container_mounts_nothing_itself() -> None:
+    state = SandboxState(
+        docker_id="d", cgroup="podd/x", hostname="p", namespaces=NamespaceScopes(), shares_uts=False,
+        pid=1, starttime_ticks=1, boot_id="",
+    )  # fmt: skip
+    own = Mount(host_path="/srv/hosts", container_path="/etc/../etc/hosts")
+    config = container(mounts=(own,), security=Security(read_only_rootfs=True), image_id="sha256:1")
+    body = plans.member_body(
+        config, owner="/run/podd", section=parse("docker", {}), sandbox=state, image={}, seccomp="{}", target="",
+        binds={}, files={"/etc/hosts": "/run/h", "/etc/hostname": "/run/n"}, least_oom_score_adj=0,
+    )  # fmt: skip
+    assert body["Image"] == "sha256:1"
+    mounts = {mount["Source"]: (mount["Target"], mount["ReadOnly"]) for mount in body["HostConfig"]["Mounts"]}
+    assert mounts == {"/srv/hosts": ("/etc/../etc/hosts", False), "/run/n": ("/etc/hostname", True)}
 
 
 # ---- what dockerd tells ----------------------------------------------------------------------------------------------

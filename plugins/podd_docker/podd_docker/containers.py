@@ -244,19 +244,24 @@ class Containers:
         """Of the first process of each that runs, by its name."""
         return {found.member().name: found.pid for found in await self._running(containers)}
 
+    async def layers(self, containers: Sequence[Handle]) -> dict[str, str]:
+        """By id, where each that is there has its writable layer."""
+        return {found.id: found.layer for found in await self._there(containers) if found.layer}
+
     async def _running(self, containers: Sequence[Handle]) -> list[Found]:
-        running: list[Found] = []
+        return [found for found in await self._there(containers) if found.is_running]
+
+    async def _there(self, containers: Sequence[Handle]) -> list[Found]:
+        there: list[Found] = []
 
         async def one(container: Handle) -> None:
             with suppress(NotFound):
-                found = await self._found(container.id)
-                if found.is_running:
-                    running.append(found)
+                there.append(await self._found(container.id))
 
         async with anyio.create_task_group() as tasks:
             for container in containers:
                 tasks.start_soon(one, container)
-        return running
+        return there
 
     # ---- ends
 

@@ -317,7 +317,8 @@ class DockerDriver:
 
     async def usage(self, sandbox: Handle, containers: Sequence[Handle]) -> SandboxUsage:
         self._check_usable()
-        return await anyio.to_thread.run_sync(look.usage, self._host.layout, sandbox, containers)
+        layers = await self._containers.layers(containers)
+        return await anyio.to_thread.run_sync(look.usage, self._host.layout, sandbox, containers, layers)
 
     async def namespaces(self, sandbox: Handle, containers: Sequence[Handle]) -> Sequence[NamespaceRow]:
         self._check_usable()

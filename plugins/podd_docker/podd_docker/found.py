@@ -93,6 +93,12 @@ class Found:
 
     # ---- of a member
 
+    @property
+    def layer(self) -> str:
+        """The directory with what it has written into its root; "" where dockerd's storage has none."""
+        data = (self._told.get("GraphDriver") or {}).get("Data") or {}
+        return str(data.get("UpperDir") or "")
+
     def member(self) -> ContainerState:
         parent = self._told["HostConfig"]["CgroupParent"].strip("/")
         return ContainerState(

@@ -21,6 +21,7 @@ from podd.driver.contract import (
 from podd.errors import NotFound, Unavailable
 from podd.linux import namespaces, process
 from podd.linux.cgroup import Group, Layout
+from podd.linux.disk import tree_bytes
 from podd.supervision.groups import interfaces_of, limits_of, node, usage_of
 from podd_docker import handles
 from podd_docker.handles import SandboxState
@@ -56,8 +57,8 @@ def container(pid: int, group: Group) -> Observed | None:
 # ---- usage -----------------------------------------------------------------------------------------------------------
 
 
-def usage(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> SandboxUsage:
-    """Raises NotFound: the pod has no cgroup."""
+def usage(layout: Layout, pod: Handle, containers: Sequence[Handle], layers: Mapping[str, str]) -> SandboxUsage:
+    """layers: by the id of a container, the directory of its writable layer. Raises NotFound: the pod has no cgroup."""
     group = _existing(layout, pod)
     holder = layout.group(f"{group.path}/{handles.sandbox_state(pod).docker_id}")
     return SandboxUsage(
@@ -65,6 +66,7 @@ def usage(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> SandboxU
         pod=usage_of(group),
         containers={one.id: usage_of(layout.group(handles.container_state(one).cgroup)) for one in containers},
         overhead=usage_of(holder),
+        layers={of: tree_bytes(path) for of, path in layers.items()},
         interfaces=_interfaces(pod),
     )
 
