@@ -99,6 +99,7 @@ STEPS, BLOCKS = DATA
 _WORD = struct.Struct("=q")
 WORD = _WORD.size
 _UNUSED = (0,) * 6
+_UNWANTED = STEPS + WORD
 
 
 class Result(NamedTuple):
@@ -126,14 +127,19 @@ class Script:
         self._subject = (subject, kind)
 
     def call(self, name: str, *arguments: Argument, least: int = 0, status: int = 127) -> Result:
-        place = STEPS + len(self.steps) + WORD
-        words = [
-            value if type(value) is int else self._word(value, place + WORD * n) for n, value in enumerate(arguments)
-        ]
-        unwanted = STEPS + WORD
-        self.steps += STEP.pack(NUMBERS[name], *words, *_UNUSED[len(words) :], least, status, unwanted)
+        words = [*arguments, *_UNUSED[len(arguments) :]]
+        for n, value in enumerate(arguments):
+            if type(value) is not int:
+                words[n] = self._word(value, STEPS + len(self.steps) + WORD * (n + 1))
+        self.steps += STEP.pack(NUMBERS[name], *words, least, status, _UNWANTED)
         self._what.append((name, self._subject))
         return Result(len(self.steps) - WORD)
+
+    def call_each(self, name: str, first: int, values: Sequence[int]) -> None:
+        """The same call with each of these numbers as its second argument."""
+        number, first = NUMBERS[name], int(first)
+        self.steps += b"".join([STEP.pack(number, first, n, 0, 0, 0, 0, 0, 127, _UNWANTED) for n in values])
+        self._what += [(name, self._subject)] * len(values)
 
     def failed(self, failure: bytes) -> tuple[str, OSError, type[PoddError]]:
         """What was being done, what the kernel said to it, and what it is when it is no matter of privilege."""

@@ -152,8 +152,7 @@ def assume(script: Script, identity: Identity, plan: ContainerPlan, mask: int) -
     program = base64.b64decode(plan["seccomp_bpf"])
     final = mask if identity.uid == 0 else 0
     script.doing("user, groups and capabilities")
-    for bit in capabilities.bits_of(capabilities.bounding_set() & ~mask):
-        script.call("prctl", Prctl.CAPBSET_DROP, bit)
+    script.call_each("prctl", Prctl.CAPBSET_DROP, list(capabilities.bits_of(capabilities.bounding_set() & ~mask)))
     # Kept when the user changes, and none of the bits that the supervisor may have been started with.
     script.call("prctl", Prctl.SET_SECUREBITS, SECBIT_KEEP_CAPS)
     groups = array.array("I", identity.groups)
