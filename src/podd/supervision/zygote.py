@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from podd.errors import Unavailable
 from podd.shim.launch import launch
 from podd.shim.wire import Descriptors
-from podd.supervision.peer import Peer
+from podd.supervision.peer import ConnectionLost, Peer
 
 log = structlog.get_logger(__name__)
 
@@ -57,11 +57,18 @@ class Zygote:
     async def call(
         self, verb: str, args: Mapping[str, Any], fds: Sequence[int] = ()
     ) -> tuple[dict[str, Any], Descriptors]:
-        """As Peer.call."""
+        """As Peer.call. One that dies before it answers is replaced, once.
+
+        Its channel ends when no process has it any more that could answer: what was asked has not been done.
+        """
+        try:
+            return await (await self._living()).call(verb, args, fds)
+        except ConnectionLost:
+            return await (await self._living()).call(verb, args, fds)
+
+    async def _living(self) -> Peer:
         peer = self._peer
-        if peer is None or peer.ended.is_set():
-            peer = await self.start()
-        return await peer.call(verb, args, fds)
+        return await self.start() if peer is None or peer.ended.is_set() else peer
 
     async def give_up(self) -> None:
         """End one that does not answer; the next call starts another."""
