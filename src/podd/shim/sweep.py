@@ -63,11 +63,14 @@ def check(plan: SweepPlan) -> None:
 
 
 def unmount_below(directory: str) -> None:
-    """Unmount every mount at or below a directory whose parent is trusted, the youngest first."""
+    """Unmount every mount at or below a directory whose parent is trusted, the youngest first.
+
+    directory: its last part has none of the characters that the kernel writes in another way.
+    """
     parent, _, name = directory.rpartition("/")
     real = f"{os.path.realpath(parent)}/{name}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mountinfo:
-        points = [_unescape(line.split(" ", 5)[4]) for line in mountinfo]
+        points = [_unescape(line.split(" ", 5)[4]) for line in mountinfo if name in line]
     for point in reversed(points):
         if point == real or point.startswith(f"{real}/"):
             with contextlib.suppress(FileNotFoundError):

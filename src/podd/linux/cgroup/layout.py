@@ -87,6 +87,8 @@ class Layout(NamedTuple):
 def _mounts(mountinfo: str) -> list[Hierarchy]:
     found = []
     for line in mountinfo.splitlines():
+        if " - cgroup" not in line:
+            continue
         fields, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
         mount = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields.split()[4])
