@@ -197,7 +197,7 @@ def test_spare_refuses_what_a_shim_refuses(zygote: ZygoteProcess, tmp_path: Path
 def test_spare_holds_nothing_but_its_channels(zygote: ZygoteProcess) -> None:
     for pid in (spare := spare_of(zygote), *children(spare)):
         links = {os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0] for fd in os.listdir(f"/proc/{pid}/fd")}
-        assert links <= {"/dev/null", "socket", "anon_inode"}
+        assert links <= {"/dev/null", "socket", "anon_inode", "mnt"}
 
 
 def test_spare_ends_with_the_zygote(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from podd.shim.home import Home
 from podd.shim.keeper import PEER, ZYGOTE, Keeper
 from podd.shim.keeping import Keeping
 from podd.shim.loop import Later, Loop
+from podd.shim.nowhere import nowhere
 from podd.shim.peers import Answer, Peers
 from podd.shim.plan import ContainerPlan, ExitRecord, LimitsPlan, SandboxPlan, SandboxReport
 from podd.shim.processes import Child
@@ -72,7 +73,7 @@ def attend(layout: Layout, keeper: Keeper, channel: socket.socket) -> NoReturn:
     plan: SandboxPlan | None = None
     try:
         prctl(Prctl.SET_PDEATHSIG, 9)
-        close_all_but({*STDIO, channel.fileno(), *keeper.kept.values(), *keeper.children.values()})
+        close_all_but({*STDIO, nowhere(), channel.fileno(), *keeper.kept.values(), *keeper.children.values()})
         is_first = keeper.calls < 2
         request = decode(keeper.request or await_request(keeper, channel))
         plan = request["args"]["sandbox"]

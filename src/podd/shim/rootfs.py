@@ -27,17 +27,16 @@ from podd.linux.syscalls import (
     CloneFlag,
     MountAttr,
     MountFlag,
-    UmountFlag,
+    close_all_but,
     mount,
     mount_setattr,
     move_mount,
-    pivot_root,
     setns,
-    umount2,
     unshare,
 )
 from podd.linux.terminal import Terminal, open_terminal
 from podd.shim.failure import doing
+from podd.shim.nowhere import enter_mount_namespace
 from podd.shim.plan import ContainerPlan, MountPlan, SandboxPlan
 from podd.shim.subpath import open_below
 
@@ -105,13 +104,14 @@ def tidy() -> Iterator[set[int]]:
     try:
         yield kept
     finally:
-        for fd in _descriptors() - before - kept:
-            with suppress(OSError):  # the one that the list itself was read from
-                os.close(fd)
+        close_all_but(before | kept)
 
 
 def _descriptors() -> set[int]:
-    return {int(name) for name in os.listdir("/proc/self/fd")}
+    """The listing has its own one, too, which is the first that is free."""
+    first_free = os.dup(0)
+    os.close(first_free)
+    return {int(name) for name in os.listdir("/proc/self/fd")} - {first_free}
 
 
 def build(sandbox: SandboxPlan, plan: ContainerPlan) -> Built:
@@ -390,18 +390,6 @@ def _must_propagate(volume: MountPlan, source: int) -> None:
 # ---- attaching -------------------------------------------------------------------------------------------------------
 
 
-def enter_mount_namespace(root_mount: int) -> None:
-    """Into a new mount namespace whose only mount is root_mount. The idiom of pivot_root(2): both paths are "."."""
-    unshare(CloneFlag.MNT)
-    mount("none", "/", None, MountFlag.REC | MountFlag.PRIVATE)
-    old_root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    move_mount(root_mount, old_root)
-    os.fchdir(root_mount)
-    pivot_root(".", ".")
-    umount2(".", UmountFlag.DETACH)
-    os.chdir("/")
-
-
 def _attach(root: Root, source: Source, proc: int) -> None:
     """proc: where /proc will be."""
     if source.symlinks and posixpath.normpath(f"/{source.path.lstrip('/')}").split("/")[1] == "proc":
@@ -453,21 +441,22 @@ def _restrict_paths(root: Root, plan: ContainerPlan, null: int, empty: int) -> N
 def _proc_restrictions(plan: ContainerPlan) -> tuple[list[tuple[str, bool]], list[str]]:
     """The masked paths, with which of them are directories, and the read-only ones, of those that there are."""
     masked, read_only = _below_proc(plan["masked_paths"]), _below_proc(plan["read_only_paths"])
-    return _in_proc(masked), [path for path, _ in _in_proc(read_only)]
+    found = _in_proc(masked + read_only)
+    return [(path, found[path]) for path in masked if path in found], [path for path in read_only if path in found]
 
 
 @cache
-def _in_proc(paths: tuple[str, ...]) -> list[tuple[str, bool]]:
+def _in_proc(paths: tuple[str, ...]) -> dict[str, bool]:
     """Which of these any /proc of this host has, and whether it is a directory.
 
     Looked up in one that is attached nowhere: the host may have mounted its own with less to see.
     """
     proc = mounts.filesystem("proc", attributes=mounts.NO_EXEC)
-    found = []
+    found = {}
     try:
         for path in paths:
             with suppress(FileNotFoundError, NotADirectoryError):
-                found.append((path, stat.S_ISDIR(os.stat(path, dir_fd=proc).st_mode)))
+                found[path] = stat.S_ISDIR(os.stat(path, dir_fd=proc).st_mode)
     finally:
         os.close(proc)
     return found

@@ -31,8 +31,8 @@ from podd.linux.syscalls import (
 )
 from podd.shim import credentials
 from podd.shim.failure import as_message, doing
+from podd.shim.nowhere import enter_mount_namespace
 from podd.shim.plan import SandboxPlan
-from podd.shim.rootfs import enter_mount_namespace
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914

@@ -47,6 +47,7 @@ from podd.linux.terminal import Terminal, open_terminal, resize
 from podd.shim import credentials, program, rootfs
 from podd.shim.credentials import Identity
 from podd.shim.failure import doing
+from podd.shim.nowhere import nowhere
 from podd.shim.plan import ContainerPlan, ExecPlan, SandboxPlan
 from podd.shim.rootfs import Proc, apart, tidy
 from podd.shim.sandbox import enter_namespaces, shared_namespaces
@@ -106,6 +107,7 @@ class Program(NamedTuple):
 
 def warm() -> None:
     """Look up and cache what every attendant needs. Call once in the zygote."""
+    nowhere()
     rootfs.cgroup_views()
     credentials.warm()
     warm_spawn()

@@ -27,6 +27,7 @@ from podd.linux.syscalls import Prctl, close_all_but, prctl, signal_descriptor
 from podd.shim import stage
 from podd.shim.attendant import attend
 from podd.shim.keeper import ORDERS, PEER, ZYGOTE, Keeper
+from podd.shim.nowhere import nowhere
 from podd.shim.plan import MAX_MESSAGE
 from podd.shim.spare import Spares
 from podd.shim.sweep import sweep
@@ -163,13 +164,14 @@ class Zygote:
 
     def _be_spare(self, orders: int) -> None:
         """It has no part in the channel, which is to close when the zygote dies."""
+        os.close(CHANNEL)
         self._title.set("podd-spare", "podd-zygote: spare")
         self._be_keeper({ORDERS: orders})
 
     def _be_keeper(self, kept: dict[str, int]) -> None:
         os.setsid()
         gc.enable()
-        close_all_but({*STDIO, TERMINATED, *kept.values()})
+        close_all_but({*STDIO, TERMINATED, nowhere(), *kept.values()})
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for fd in STDIO:
             os.dup2(null, fd)
