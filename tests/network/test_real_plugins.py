@@ -140,17 +140,12 @@ def test_two_hundred_rounds_leave_everything_as_it_was(tmp_path: Path) -> None:
     saboteur = tmp_path / "bin" / "saboteur"
     saboteur.write_text(SABOTEUR)
     saboteur.chmod(0o755)
-    before, mounts = warm(ground), _pins()
+    before = warm(ground)
     dice = random.Random(3)
     for number in range(200):
         _round(ground, dice, f"{number:016x}")
     assert ground.left() == before
-    assert _pins() == mounts
-
-
-def _pins() -> list[str]:
-    """Mounts of network namespaces: on a shared machine others come and go."""
-    return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if " net:[" in line]
+    assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
 
 
 def _round(ground: Ground, dice: random.Random, sandbox: str) -> None:

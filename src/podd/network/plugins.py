@@ -81,14 +81,15 @@ class _Done(NamedTuple):
 async def _run(path: str, told: dict[str, str], stdin: bytes) -> _Done:
     environment = {"PATH": os.environ.get("PATH", _PATH), **told}
     try:
-        process = await anyio.open_process(
-            [path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,
-        )
+        with anyio.CancelScope(shield=True):  # else what has begun is killed, and pipes are left open
+            process = await anyio.open_process(
+                [path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
+            )
     except OSError as exc:
         raise Unavailable(f"{path}: cannot be started: {exc.strerror}") from exc
     try:
