@@ -310,6 +310,8 @@ async def test_probe_tells_what_works_with_less(lab: Lab, monkeypatch: pytest.Mo
         effective = 0
 
     monkeypatch.setattr(host, "capget", Less)
+    monkeypatch.setenv("PATH", "")
     health = await lab.driver.probe()
     assert health.usable
     assert any("CAP_SYS_RESOURCE is missing" in note for note in health.notes)
+    assert any("skopeo is not installed" in note for note in health.notes)

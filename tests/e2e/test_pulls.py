@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
 import json
+import os
+import signal
+import struct
+import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real import CONFIG, Podd, manifest, sleeper, until
+from real import BIN, CONFIG, LIMIT_S, Podd, manifest, sleeper, until
 from running import runc_config, running
 
 from images.layouts import File, busybox, layout, needs_images, needs_program
@@ -51,10 +58,19 @@ def podd(tmp_path: Path, proxy: Proxy) -> Iterator[Podd]:
 KEPT = {"podd-pulls"}
 
 
+PLACES = {"root": "root", "run_root": "run", "registries": "registries.conf", "auth_file": "auth.json"}
+
+
 def places(folder: Path, proxy: Proxy) -> str:
     """Images lie outside podd's own folder, for what is pulled stays."""
     (folder / "registries.conf").write_text(f'[[registry]]\nlocation = "{proxy.host}"\ninsecure = true\n')
-    keys = {"root": folder / "root", "run_root": folder / "run", "registries": folder / "registries.conf"}
+    (folder / "auth.json").write_text("{}")
+    keys = {
+        "auth_file": folder / "auth.json",
+        "root": folder / "root",
+        "run_root": folder / "run",
+        "registries": folder / "registries.conf",
+    }
     return "\n[images]\n" + "".join(f"{key} = {json.dumps(str(value))}\n" for key, value in keys.items())
 
 
@@ -62,6 +78,7 @@ def app(proxy: Proxy, name: str = "a", **more: Any) -> dict[str, Any]:
     return {"name": name, "image": f"{proxy.host}/team/app:1", **more}
 
 
+AUTH = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 WITH_PASSWORD = {"imagePullSecrets": [{"name": "registry"}]}
 
 
@@ -163,6 +180,29 @@ def test_a_podd_that_is_killed_takes_its_pull_up_again(podd: Podd, proxy: Proxy,
     until(lambda: podd.status("web")["phase"] == "Running", "it runs")
     podd.cli("delete", "pod", "web", "--now")
     remove_images(podd)
+
+
+def test_who_pulls_by_hand_sees_how_far_it_is_and_may_leave(
+    podd: Podd, proxy: Proxy, tmp_path: Path, source: str
+) -> None:
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": {proxy.host: {"auth": AUTH}}}))
+    proxy.fault, proxy.on = "hold", layers_of(source)[-1]
+    master, slave = os.openpty()
+    command = [BIN / "podd-cli", "--socket", podd.socket, "image", "pull", f"{proxy.host}/team/app:1"]
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
+    process = subprocess.Popen(command, stderr=slave)
+    os.close(slave)
+    try:
+        told = bytearray()
+        until(lambda: told.extend(os.read(master, 4096)) or b"2 layers" in told, "it tells how far it is")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT_S) == 130
+    finally:
+        process.kill()
+        process.wait()
+    os.close(master)
+    until(lambda: not is_running("skopeo", proxy.host), "skopeo has ended")
+    until(lambda: listing(tmp_path / "root") <= KEPT, "nothing is left")
 
 
 def test_an_image_of_a_file(podd: Podd, source: str) -> None:

@@ -13,7 +13,7 @@ from podd.cli import durations, output
 from podd.cli.amounts import size
 from podd.cli.connect import connect
 from podd.cli.status import Json
-from podd.cli.text import Table, complain, cut, terminal_columns
+from podd.cli.text import Table, complain, cut
 from podd.cli.words import Usage
 from podd.control.client import Client
 from podd.errors import PoddError
@@ -90,12 +90,11 @@ class _Line:
         self._is_shown = False
 
     def show(self, progress: Json) -> None:
-        columns = sys.stderr.isatty() and terminal_columns()
-        if columns:
-            self._is_shown = True
-            print(
-                f"\r\x1b[K{cut(progress_line(self._what, progress), columns - 1)}", end="", file=sys.stderr, flush=True
-            )
+        if not sys.stderr.isatty():
+            return
+        line = cut(progress_line(self._what, progress), os.get_terminal_size(sys.stderr.fileno()).columns - 1)
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        self._is_shown = True
 
     def clear(self) -> None:
         if self._is_shown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -58,6 +59,8 @@ def probe(unusable: PoddError | None) -> Health:
     notes = [f"limits of {name}: no cgroup hierarchy has the {name} controller" for name in layout.missing]
     if not capget().effective & capabilities.mask_of(["SYS_RESOURCE"]):
         notes.append("oom_score_adj cannot be lowered, rlimits cannot be raised: CAP_SYS_RESOURCE is missing")
+    if shutil.which("skopeo") is None:
+        notes.append("images cannot be pulled: skopeo is not installed")
     return Health(usable=True, version=f"Linux {release}, cgroup {layout.kind}", notes=notes)
 
 
