@@ -54,7 +54,8 @@ def whole_layers(root: Path) -> int:
 
 def listing(root: Path) -> set[str]:
     """What there is, but for what the library has for itself in a store without images."""
-    found = {str(path.relative_to(root)) for path in root.rglob("*")}
+    walked = os.walk(root)  # which passes over what is removed meanwhile
+    found = {os.path.relpath(f"{place}/{name}", root) for place, folders, files in walked for name in folders + files}
     parts = ("overlay/", "overlay-images/", "overlay-layers/", "podd-pulls/")
     own = {f"overlay-{kind}/{kind}.{end}" for kind in ("images", "layers") for end in ("json", "lock")}
     return {one for one in found if one.startswith(parts)} - own - {"overlay/l", "overlay/.has-mount-program"}
