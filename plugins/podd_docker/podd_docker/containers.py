@@ -66,6 +66,7 @@ class Containers:
         self._owner = owner
         self._images = images
         self._holds = holds
+        self._fresh: set[str] = set()  # made by this podd and never started: of these dockerd need not be asked
         self.logs = Following(api, watch, tasks, self._found)
         self._monotonic_ns = time.monotonic_ns() - time.time_ns()  # dockerd's clock is CLOCK_REALTIME
 
@@ -83,7 +84,9 @@ class Containers:
         if not config.security.privileged:
             profile = config.security.seccomp
             seccomp = await anyio.to_thread.run_sync(filters.text, profile, granted(config))
-        parts = await anyio.to_thread.run_sync(self._host.bind_parts, config.sandbox_id, config.id, config.mounts)
+        parts = {}
+        if any(mount.sub_path for mount in config.mounts):
+            parts = await anyio.to_thread.run_sync(self._host.bind_parts, config.sandbox_id, config.id, config.mounts)
         files = await anyio.to_thread.run_sync(self._host.files, config.sandbox_id)
         body = plans.member_body(
             config,
@@ -105,6 +108,8 @@ class Containers:
         except Exception:
             await self.destroy(config.sandbox_id, config.id)
             raise
+        if there is None and hold is None:
+            self._fresh.add(config.id)
         state = ContainerState(
             sandbox=config.sandbox_id,
             name=config.name,
@@ -186,9 +191,10 @@ class Containers:
 
     async def _start(self, of: str, state: ContainerState) -> ContainerStarted:
         try:
-            found = await self._found(of)
-            if found.started_at_ns is None and not found.has_ended:
-                await self._api.post(f"containers/{found.docker_id}/start")
+            found = None if of in self._fresh else await self._found(of)
+            if found is None or (found.started_at_ns is None and not found.has_ended):
+                self._fresh.discard(of)
+                await self._api.post(f"containers/{state.docker_id}/start")
                 found = await self._found(of)
                 self.logs.follow(found)
         except PoddError as exc:
@@ -330,6 +336,7 @@ class Containers:
 
     async def remove(self, sandbox_id: str, container_id: str, docker_id: str) -> None:  # noqa: ARG002
         """With its volumes and dockerd's log. Its processes have been killed; its output is saved before."""
+        self._fresh.discard(container_id)
         await self.logs.forget(container_id)
         with suppress(NotFound, Conflict):  # Conflict: somebody removes it just now
             await self._api.delete(f"containers/{docker_id}", force="1", v="1")

@@ -204,9 +204,10 @@ class Containers:
             made = await lab.sandbox(namespaces=lab.scopes(pid=scope))
             handle = await lab.started(made.handle, Act(_daemonize(lab, f"{SHARED}/{scope}") + "exec sleep 3600"))
             told = int(await lab.seen(scope))
+            daemons = {*_daemons(lab, told)}
             await lab.driver.signal_containers([handle], signal.SIGKILL)
             assert (await lab.driver.wait_container(handle)).signal == 9
-            await _until(lambda told=told: not _daemons(lab, told))
+            await _until(lambda daemons=daemons, told=told: not daemons & {*_daemons(lab, told)})
 
     async def test_many_wait_and_some_come_late(self, lab: Lab) -> None:
         made = await lab.sandbox()
