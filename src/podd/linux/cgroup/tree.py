@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 
 def some_of(pids: list[int]) -> str:
-    names = [f"{pid} ({(read_or_none(f'/proc/{pid}/comm') or '?').strip()})" for pid in pids[:5]]
+    names = [f"{pid} ({_name(pid)})" for pid in pids[:5]]
     more = f" and {len(pids) - 5} more" if len(pids) > 5 else ""
     return (", ".join(names) + more) or "no visible process"
+
+
+def _name(pid: int) -> str:
+    try:
+        return (read_or_none(f"/proc/{pid}/comm") or "?").strip()
+    except ProcessLookupError:  # it ended while it was looked at
+        return "?"
 
 
 def pass_on(hierarchy: Hierarchy, directory: str) -> None:
