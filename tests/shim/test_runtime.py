@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from podd.linux.capabilities import DEFAULT
 from podd.shim.credentials import Identity
 from podd.shim.program import NotRunnable
 from podd.shim.runtime import config
-from podd.shim.runtime.command import last_error, refusal
+from podd.shim.runtime.command import Runtime, last_error, refusal
 from podd.shim.runtime.config import Bind, Given, User
 from podd.testing.shim import container_plan, sandbox_plan
 
@@ -151,3 +152,29 @@ def test_the_last_error_in_a_log(tmp_path: Path) -> None:
     log.write_text("")
     assert last_error(str(log)) == ""
     assert last_error(str(tmp_path / "missing")) == ""
+
+
+class Group:
+    """A pod's, on a host that can limit so much."""
+
+    def __init__(self, **limits: int) -> None:
+        self.limits: dict[str, int | None] = {**limits}
+        self.applied: list[int | None] = []
+
+    def read_limits(self) -> dict[str, int | None]:
+        return self.limits
+
+    def apply(self, limits: dict[str, int | None]) -> None:
+        self.applied.append(limits["pids"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "applied"), [({"pids": 4, "memory_bytes": 1}, [None, 4]), ({"memory_bytes": 1}, [])]
+)
+def test_room_is_made_once_for_all_that_are_made_together(limits: dict[str, int], applied: list[int | None]) -> None:
+    group = Group(**limits)
+    pod: Any = SimpleNamespace(group=group, plan={"run_dir": "/run"})
+    runtime = Runtime(pod, {"path": "/usr/bin/runc", "name": "runc"})
+    with runtime.room(), runtime.room():
+        pass
+    assert group.applied == applied

@@ -66,7 +66,7 @@ class Runtime:
         A runtime in Go is a dozen threads until it becomes the program, and does not survive when it gets no more.
         """
         if self._makes == 0:
-            self._pids = self._pod.group.read_limits()["pids"]
+            self._pids = self._pod.group.read_limits().get("pids")
             self._limit_pids(None)
         self._makes += 1
         try:
