@@ -18,7 +18,7 @@ from podd.shim.processes import Child, cgroup_of
 from podd.shim.rootfs import tidy
 from podd.shim.runtime.bundle import CONSOLE, LOG, PID, Bundle, laid_out
 from podd.shim.runtime.command import Console, Runtime
-from podd.shim.runtime.gate import FIFO, Command, Fifo
+from podd.shim.runtime.gate import FIFO, Byte, Command, Fifo
 from podd.shim.wire import Descriptors
 
 if TYPE_CHECKING:
@@ -128,9 +128,12 @@ class RuntimeContainer(Container):
             with doing("cgroup"):
                 self._group.add(pid)
 
-    def _gate(self, process: Child, fd: int = -1) -> Fifo | Command:
-        if self.runtime.plan["name"] == "runc":
-            return Fifo(self._pod.loop, process, f"{self.runtime.state(self.id)}/{FIFO}", fd)
+    def _gate(self, process: Child, fd: int = -1) -> Fifo | Byte | Command:
+        name, path = self.runtime.plan["name"], f"{self.runtime.state(self.id)}/{FIFO}"
+        if name == "runc":
+            return Fifo(self._pod.loop, process, path, fd)
+        if name == "crun":
+            return Byte(process, path, fd)
         return Command(self._pod.loop, process, self.runtime, self.id, self.bundle.path(LOG), fd)
 
     def _resume(self, sync: int, hold: int) -> Passage:

@@ -3,11 +3,13 @@
 runc's process waits in open(2) of a FIFO in the runtime's directory, and `runc start` does no more than open the other
 end, read what comes, and remove the FIFO, which is how `runc state` knows that the container runs. To start a program
 of ten megabytes for that would spread the members of a pod over tens of milliseconds; so the shim opens all the FIFOs
-itself, one right after the other. Other runtimes hold in ways of their own: there `start` is called, for all at once.
+itself, one right after the other. crun's process waits for a byte from such a FIFO, which `crun start` removes and
+writes to. Other runtimes hold in ways of their own: there `start` is called, for all at once.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -84,6 +86,33 @@ class Fifo(Gate):
         if self._other_end >= 0:  # it may have passed first
             self._on_readable(READABLE)
         super()._on_ended()
+
+
+class Byte(Gate):
+    """crun's."""
+
+    def __init__(self, process: Child, path: str, fd: int = -1) -> None:
+        """fd: as of Fifo."""
+        self._path = path
+        super().__init__(process, os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC) if fd < 0 else fd)
+
+    def release(self) -> None:
+        if self._fd < 0 or self._passed.done:
+            return
+        try:
+            fd = os.open(f"/proc/self/fd/{self._fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as exc:
+            if exc.errno != errno.ENXIO:
+                raise
+            if not os.path.lexists(self._path):  # nobody waits, as an earlier attendant has let it go; else it ended
+                self._passed.set(time.monotonic_ns())
+            return
+        try:
+            unlink(self._path)
+            os.write(fd, b"\0")
+            self._passed.set(time.monotonic_ns())
+        finally:
+            os.close(fd)
 
 
 class Command(Gate):
