@@ -17,7 +17,7 @@ from types import ModuleType
 
 import engines
 import service
-from machine import RESTLESS, cli, is_pure, journal, pids, pods, run, systemd, until
+from machine import HURRIED, cli, is_pure, journal, pids, pods, run, systemd, until
 
 REMEMBERED = Path("/var/lib/podd-vm.json")
 
@@ -36,7 +36,7 @@ def check_there_was_no_error() -> None:
 
 
 def prepare_for_the_next_boot() -> None:
-    service.apply_examples(*RESTLESS)
+    service.apply_examples(*HURRIED)
     Path("/etc/podd/pods.d/static.yaml").write_text(
         json.dumps(
             {
