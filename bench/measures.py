@@ -134,14 +134,14 @@ def _daemon_memory(podd: Podd, when: str, *, most_mib: float | None) -> list[Row
 def _idle(pids: list[int], effort: Effort) -> list[Row]:
     """pids: the daemon, its zygote, and all shims."""
     began = time.perf_counter()
-    exact, ticks = processes.cpu_s(pids)
+    before = processes.cpu_s(pids)
     time.sleep(effort.idle_s)
-    exact_after, ticks_after = processes.cpu_s(pids)
+    exact, ticks = processes.spent_s(before, processes.cpu_s(pids))
     percent = 100 / (time.perf_counter() - began)
     name = f"idle CPU, {effort.pods} pods"
     return [
-        Row(f"{name}, scheduler's clock", "% core", [(exact_after - exact) * percent], most=0.5),
-        Row(f"{name}, utime + stime", "% core", [(ticks_after - ticks) * percent]),
+        Row(f"{name}, scheduler's clock", "% core", [exact * percent], most=0.5),
+        Row(f"{name}, utime + stime", "% core", [ticks * percent]),
     ]
 
 

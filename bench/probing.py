@@ -58,8 +58,8 @@ def _cpu_s(podd: Podd, kind: str) -> float | None:
     if kind == "exec":
         used = podd.cpu_ms()
         return None if used is None else used / 1e3
-    exact, _ = processes.cpu_s([podd.pid, *podd.zygotes(processes.parents())])
-    return exact
+    used = processes.cpu_s([podd.pid, *podd.zygotes(processes.parents())])
+    return sum(exact for exact, _ in used.values())
 
 
 def _until_ready(wire: Wire, number: int) -> None:
