@@ -65,20 +65,16 @@ def parents() -> dict[int, int]:
 
 
 def whose_arguments_have(word: str, *, program: str) -> list[int]:
-    """Processes of this program with word in an argument. program: as for `named`."""
-    found = []
-    for pid in named(program):
-        with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/cmdline", "rb") as arguments:
-            if word.encode() in arguments.read():
-                found.append(pid)
-    return found
-
-
-def named(program: str) -> list[int]:
-    """Processes of this program, as /proc/PID/comm has it: cut to 15 characters."""
+    """Processes of this program (as /proc/PID/comm has it, cut to 15 characters) with word in an argument."""
     found = []
     for pid in parents():
-        with suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/comm", "rb") as comm:
-            if comm.read().rstrip(b"\n") == program.encode():
-                found.append(pid)
+        try:
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as comm:
+                if comm.read().rstrip("\n") != program:
+                    continue
+            with open(f"/proc/{pid}/cmdline", "rb") as arguments:
+                if word.encode() in arguments.read():
+                    found.append(pid)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
     return found

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
-import processes
 from places import cgroup, cpu_ms, make, unified, wipe
 from wire import Wire
 
@@ -191,10 +190,8 @@ class Podd:
         return sorted(shims | helpers)
 
     def zygotes(self, parents: Mapping[int, int]) -> list[int]:
-        """What the daemon has started and all shims share, and the spare with its attendant."""
-        zygotes = {pid for pid, parent in parents.items() if parent == self.pid}
-        spares = {pid for pid in processes.named("podd-spare") if parents.get(pid) in zygotes}
-        return sorted(zygotes | spares | {pid for pid, parent in parents.items() if parent in spares})
+        """What the daemon has started and all shims share."""
+        return [pid for pid, parent in parents.items() if parent == self.pid]
 
 
 def _pod(name: str, containers: list[dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,15 +14,11 @@ import pytest
 
 from podd.errors import Invalid
 from podd.linux.cgroup import Layout
-from podd.linux.process import command_line, status
 from podd.shim import launch
 from podd.shim.plan import SandboxPlan
-from podd.shim.processes import children
-from podd.shim.spare import MAX_REQUEST
 from podd.testing.shim import ZygoteProcess, sandbox_plan
 
 from .conftest import CGROUP
-from .test_supervisor import wait_until
 
 pytestmark = pytest.mark.root
 
@@ -117,98 +114,11 @@ def test_children_are_reaped(tmp_path: Path) -> None:
             assert poll.poll(10_000)
             os.close(pidfd)
             zygote.sweep(plan_of(tmp_path, n))
-        wait_until(lambda: children(zygote.process.pid) == spares(zygote))  # a sweeper answers, and then ends
-
-
-def spares(zygote: ZygoteProcess) -> list[int]:
-    return [pid for pid in children(zygote.process.pid) if command_line(pid) == "podd-zygote: spare"]
-
-
-def spare_of(zygote: ZygoteProcess) -> int:
-    """The shim that waits for a request, when it does: its attendant has said so, and the zygote has heard it."""
-    wait_until(lambda: [len(children(pid)) for pid in spares(zygote)] == [1])
-    (spare,) = spares(zygote)
-    (attendant,) = children(spare)
-    wait_until(lambda: sleeps(attendant) and sleeps(zygote.process.pid))
-    return spare
-
-
-def end(pid: int, *, by: int = 0) -> None:
-    """Have a process end by the end of another one, or by its own."""
-    os.kill(by or pid, signal.SIGKILL)
-    wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
-
-
-def sleeps(pid: int) -> bool:
-    return status(pid)["State"].startswith("S")
-
-
-@pytest.fixture
-def zygote(tmp_path: Path) -> Iterator[ZygoteProcess]:
-    """One that was asked for something before."""
-    with ZygoteProcess() as process:
-        process.sweep(plan_of(tmp_path, 99))
-        yield process
-
-
-def shim_of(zygote: ZygoteProcess, plan: SandboxPlan) -> int:
-    """Have a sandbox made and ended; the pid of its shim."""
-    client, pidfd = zygote.fork(plan)
-    try:
-        pid = int(client.answer(0)[0]["shim_pid"])
-        client.call("shutdown")
-    finally:
-        client.close()
-        os.close(pidfd)
-    return pid
-
-
-def test_spare_becomes_the_next_shim_and_another_one_is_made(zygote: ZygoteProcess, tmp_path: Path) -> None:
-    first = spare_of(zygote)
-    assert shim_of(zygote, plan_of(tmp_path, 1)) == first
-    second = spare_of(zygote)
-    assert second != first
-    assert shim_of(zygote, plan_of(tmp_path, 2)) == second
-
-
-def test_spare_that_was_killed_costs_no_request(zygote: ZygoteProcess, tmp_path: Path) -> None:
-    spare = spare_of(zygote)
-    end(children(spare)[0], by=spare)
-    assert shim_of(zygote, plan_of(tmp_path)) != spare
-
-
-def test_spare_whose_attendant_was_killed_has_another(zygote: ZygoteProcess, tmp_path: Path) -> None:
-    spare = spare_of(zygote)
-    end(children(spare)[0])
-    assert shim_of(zygote, plan_of(tmp_path)) == spare
-
-
-def test_request_that_is_too_long_for_a_spare_is_answered(zygote: ZygoteProcess, tmp_path: Path) -> None:
-    spare = spare_of(zygote)
-    assert shim_of(zygote, {**plan_of(tmp_path), "meta": {"name": "x" * MAX_REQUEST}}) != spare
-
-
-def test_spare_refuses_what_a_shim_refuses(zygote: ZygoteProcess, tmp_path: Path) -> None:
-    spare_of(zygote)
-    with pytest.raises(Invalid):
-        shim_of(zygote, {**plan_of(tmp_path), "run_dir": "/run"})
-
-
-def test_spare_holds_nothing_but_its_channels(zygote: ZygoteProcess) -> None:
-    for pid in (spare := spare_of(zygote), *children(spare)):
-        links = {os.readlink(f"/proc/{pid}/fd/{fd}").partition(":")[0] for fd in os.listdir(f"/proc/{pid}/fd")}
-        assert links <= {"/dev/null", "socket", "anon_inode", "mnt"}
-
-
-def test_spare_ends_with_the_zygote(tmp_path: Path) -> None:
-    with ZygoteProcess() as zygote:
-        zygote.sweep(plan_of(tmp_path))
-        spare = spare_of(zygote)
-        pidfd = os.pidfd_open(spare)
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    assert poll.poll(10_000)
-    os.close(pidfd)
+        children = Path(f"/proc/{zygote.process.pid}/task/{zygote.process.pid}/children")
+        deadline = time.monotonic() + 5.0  # a sweeper answers, and then ends
+        while children.read_text() and time.monotonic() < deadline:
+            select.select([], [], [], 0.005)
+        assert children.read_text() == ""
 
 
 def test_zygote_ends_with_its_channel_and_not_by_a_terminal() -> None:

@@ -24,7 +24,7 @@ CONFIG = Path("/etc/podd/podd.toml")
 UNIT = "system.slice/podd-pods.service"
 ROOTS = ("/run/podd", "/var/lib/podd")
 KEPT = (
-    r"^process: .* \((/opt/podd/bin/python3 /usr/local/bin/podd|podd-zygote(: spare)?|sleep infinity)\)",
+    r"^process: .* \((/opt/podd/bin/python3 /usr/local/bin/podd|podd-zygote|sleep infinity)\)",
     r"^namespace: mnt:\[\d+\] <- pid \d+ \(podd-zygote\)",
     r"^file: .*/podd\.db",
     r"^file: /var/lib/podd/(containers|volumes|seccomp)/$",

@@ -28,7 +28,7 @@ from podd.shim.container import Container, Pod, kill_group
 from podd.shim.execs import Exec, Execs
 from podd.shim.files import read_json, write_json
 from podd.shim.home import Home
-from podd.shim.keeper import PEER, ZYGOTE, Keeper
+from podd.shim.keeper import PEER, Keeper
 from podd.shim.keeping import Keeping
 from podd.shim.loop import Later, Loop
 from podd.shim.nowhere import nowhere
@@ -39,10 +39,12 @@ from podd.shim.runtime.command import Runtime
 from podd.shim.runtime.container import RuntimeContainer
 from podd.shim.runtime.execs import RuntimeExecs
 from podd.shim.runtime.guard import post
-from podd.shim.spare import await_request
 from podd.shim.wire import Connection, Descriptors, decode, error_of, listener, send_once
 
 STDIO = (0, 1, 2)
+ZYGOTE = "zygote"
+"""The name under which the keeper keeps the zygote's channel until its first attendant has answered."""
+
 STATE_FILE = "state.json"
 
 IDLE_S = 1.2
@@ -67,19 +69,21 @@ class State(TypedDict):
     guard: int | None  # the pid of what kills the containers when the keeper ends, where the kernel does not
 
 
-def attend(layout: Layout, keeper: Keeper, channel: socket.socket) -> NoReturn:
-    """The whole life of an attendant, in a fork of the keeper."""
+def attend(body: bytes, layout: Layout, keeper: Keeper, channel: socket.socket) -> NoReturn:
+    """The whole life of an attendant, in a fork of the keeper.
+
+    body: the zygote's request "fork" that the keeper was forked for.
+    """
     status = 1
     plan: SandboxPlan | None = None
     try:
         prctl(Prctl.SET_PDEATHSIG, 9)
         close_all_but({*STDIO, nowhere(), channel.fileno(), *keeper.kept.values(), *keeper.children.values()})
-        is_first = keeper.calls < 2
-        request = decode(keeper.request or await_request(keeper, channel))
+        request = decode(body)
         plan = request["args"]["sandbox"]
-        if is_first:
+        if keeper.calls == 1:
             _introduce(request["id"], plan, keeper, channel)
-        _be_attendant(plan, layout, keeper, channel, is_first=is_first)
+        _be_attendant(plan, layout, keeper, channel)
         status = 0
     except BaseException as exc:  # noqa: BLE001 - nobody listens
         if plan is not None:
@@ -101,14 +105,14 @@ def _introduce(number: int, plan: SandboxPlan, keeper: Keeper, channel: socket.s
     channel.send(f"drop {ZYGOTE}".encode())
 
 
-def _be_attendant(plan: SandboxPlan, layout: Layout, keeper: Keeper, channel: socket.socket, *, is_first: bool) -> None:
+def _be_attendant(plan: SandboxPlan, layout: Layout, keeper: Keeper, channel: socket.socket) -> None:
     try:
         attendant = Attendant(plan, layout, keeper, channel)
     except PoddError as exc:  # the plan itself is impossible
         Connection(socket.socket(fileno=keeper.kept[f"{PEER}0"])).send({"id": 0, "error": error_of(exc)})
         channel.send(b"exit")
     else:
-        attendant.run(is_first=is_first)
+        attendant.run(is_first=keeper.calls == 1)
 
 
 def report_bug(plan: SandboxPlan, exc: BaseException) -> None:

@@ -19,7 +19,6 @@ Between them runs a socketpair of packets. From the attendant, words of ASCII an
                                    answered when it is
     title COMM <tab> TEXT          be shown so by ps
     park COUNT                     COUNT packets were handled, and there is nothing more to do: answered by end of file
-    begin REQUEST + 1              a spare's first: what the zygote was asked for, and the connection that came with it
     exit                           end the keeper
 To the attendant:
     ended PID CODE SIGNAL NS       NS: CLOCK_REALTIME when it was reaped
@@ -48,9 +47,6 @@ from podd.shim.title import Title
 
 WAKE = "wake/"
 PEER, LISTENER = f"{WAKE}peer/", f"{WAKE}listener"
-ZYGOTE, ORDERS = "zygote", "orders"
-"""The zygote's channel, kept until the first attendant has answered there; and where a spare gets its request."""
-
 MAX_PACKET = 64 * 1024
 MAX_DESCRIPTORS = 5
 REST_S = 1.0
@@ -76,8 +72,7 @@ class Keeper:
         self.children: dict[int, int] = {}  # pidfd by pid
         self.ended: dict[int, bytes] = {}  # the packet that tells of it by pid, until it is forgotten
         self.outputs: dict[str, Output] = {}  # by container
-        self.request = b""  # of the zygote's peer, for which this shim is; a spare has none yet
-        self.calls = 0  # attendants so far that had a request to begin with
+        self.calls = 0
         self.is_leaving = False
         self.adopts = False
         self._attend: Callable[[Keeper, socket.socket], None]
@@ -100,7 +95,6 @@ class Keeper:
             b"adopt": self._adopt,
             b"title": self._set_title,
             b"park": self._park,
-            b"begin": self._begin,
             b"exit": self._exit,
         }
 
@@ -123,7 +117,7 @@ class Keeper:
         """Have an attendant."""
         if self._channel is not None:
             return
-        self.calls += bool(self.request)
+        self.calls += 1
         for fd in self._wakers():
             self.loop.forget(fd)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -312,12 +306,6 @@ class Keeper:
     def _set_title(self, words: str, _fds: list[int]) -> None:
         comm, _, text = words.partition("\t")
         self._title.set(comm, text)
-
-    def _begin(self, request: str, fds: list[int]) -> None:
-        self.request = request.encode("utf-8", "surrogateescape")
-        self.calls = 1
-        self._drop(ORDERS, [])
-        self._keep(f"{PEER}0", fds)
 
     def _exit(self, _words: str, _fds: list[int]) -> None:
         self._done.set(None)

@@ -5,8 +5,7 @@ have. It ends when its channel closes; the shims go on, as children of the host'
 
 All that it has imported is shared by every shim, for as long as nobody writes to it. A page that the zygote writes to
 after a fork is a page that the shim has for itself from then on. Hence the garbage collector is told to leave alone
-what there is, and each request is judged and answered by a fork: the zygote only ever reads bytes, forks and reaps. One
-fork it has beforehand: a spare (`podd.shim.spare`), to which it hands the next request for a shim.
+what there is, and each request is judged and answered by a fork: the zygote only ever reads bytes, forks and reaps.
 """
 
 from __future__ import annotations
@@ -25,11 +24,10 @@ from podd.errors import Invalid
 from podd.linux.cgroup import Layout
 from podd.linux.syscalls import Prctl, close_all_but, prctl, signal_descriptor
 from podd.shim import stage
-from podd.shim.attendant import attend
-from podd.shim.keeper import ORDERS, PEER, ZYGOTE, Keeper
+from podd.shim.attendant import ZYGOTE, attend
+from podd.shim.keeper import PEER, Keeper
 from podd.shim.nowhere import nowhere
 from podd.shim.plan import MAX_MESSAGE
-from podd.shim.spare import Spares
 from podd.shim.sweep import sweep
 from podd.shim.title import Title
 from podd.shim.wire import HEADER_BYTES, MAX_DESCRIPTORS, decode, error_of, send_once
@@ -41,10 +39,6 @@ CHANNEL, TERMINATED = 3, 4
 LAST_FD = 2**31 - 1
 IGNORED = (signal.SIGINT, signal.SIGHUP)
 """What the terminal of whoever started podd may send."""
-
-QUIET_MS = 20
-"""How long nobody has asked for anything before a spare is made. The first request is awaited, too: by then the daemon
-has put the zygote where its forks are to be."""
 
 _ANCILLARY_BYTES = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
 _RECEIVE_FLAGS = int(socket.MSG_CMSG_CLOEXEC | socket.MSG_WAITALL)
@@ -103,29 +97,25 @@ class Zygote:
         self._title = Title()
         self._title.set("podd-zygote", "podd-zygote")
         self._keeper = Keeper(self._title)
-        self._poll = select.poll()
-        self._spares = Spares(self._poll)
-        self._is_used = False
 
     def serve(self) -> None:
         """Fork for each request. Returns when the channel has closed, or does not speak the protocol."""
-        self._poll.register(CHANNEL, select.POLLIN)
-        self._poll.register(TERMINATED, select.POLLIN)
+        poll = select.poll()
+        poll.register(CHANNEL, select.POLLIN)
+        poll.register(TERMINATED, select.POLLIN)
         while True:
-            ready = self._poll.poll(QUIET_MS if self._is_used and not self._spares.are_enough else None)
-            if not ready:
-                with self._spares.add() as orders:
-                    self._fork(partial(self._be_spare, orders.fileno()))
-            for fd, _ in ready:
-                if fd == TERMINATED or (fd == CHANNEL and not self._serve_request()):
+            for fd, _ in poll.poll():
+                if fd > TERMINATED:
+                    os.waitid(os.P_PIDFD, fd, os.WEXITED)
+                    poll.unregister(fd)
+                    os.close(fd)
+                elif fd == CHANNEL and (pidfd := self._fork()) >= 0:
+                    poll.register(pidfd, select.POLLIN)
+                else:
                     return
-                if fd in self._spares:
-                    self._spares.hear(fd)
-                elif fd > TERMINATED:
-                    self._reap(fd)
 
-    def _serve_request(self) -> bool:
-        """Read a request and have a process for it. False: at the end."""
+    def _fork(self) -> int:
+        """Read a request and fork for it: the pidfd of the fork, or -1 at the end."""
         channel = self._channel
         header, ancillary, _, _ = channel.recvmsg(HEADER_BYTES, _ANCILLARY_BYTES, _RECEIVE_FLAGS)
         fds = array.array("i")
@@ -134,49 +124,26 @@ class Zygote:
         size = int.from_bytes(header, "big")
         body = channel.recv(size, _RECEIVE_FLAGS) if len(header) == HEADER_BYTES and size <= MAX_MESSAGE else b""
         if len(body) < max(size, 1):
-            return False
-        if not fds:
-            self._fork(partial(self._be_sweeper, body))
-        elif not self._spares.give(body, (CHANNEL, fds[0])):
-            self._fork(partial(self._be_shim, body, fds[0]))
-        for fd in fds:
-            os.close(fd)
-        self._is_used = True
-        return True
-
-    def _fork(self, life: Callable[[], None]) -> None:
+            return -1
         pid = os.fork()
         if pid == 0:
-            _exit_after(life)
-        self._poll.register(os.pidfd_open(pid), select.POLLIN)
+            _exit_after(lambda: self._be_keeper(body, fds) if fds else self._be_sweeper(body))
+        for fd in fds:
+            os.close(fd)
+        return os.pidfd_open(pid)
 
-    def _reap(self, pidfd: int) -> None:
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        self._poll.unregister(pidfd)
-        os.close(pidfd)
-
-    # ---- what is forked ----------------------------------------------------------------------------------------------
-
-    def _be_shim(self, request: bytes, peer: int) -> None:
+    def _be_keeper(self, body: bytes, fds: array.array[int]) -> None:
         """What a shim does first, as little as can be: its attendant judges and answers the request."""
-        self._keeper.request = request
-        self._be_keeper({f"{PEER}0": peer, ZYGOTE: CHANNEL})
-
-    def _be_spare(self, orders: int) -> None:
-        """It has no part in the channel, which is to close when the zygote dies."""
-        os.close(CHANNEL)
-        self._title.set("podd-spare", "podd-zygote: spare")
-        self._be_keeper({ORDERS: orders})
-
-    def _be_keeper(self, kept: dict[str, int]) -> None:
         os.setsid()
         gc.enable()
-        close_all_but({*STDIO, TERMINATED, nowhere(), *kept.values()})
+        first = fds[0]
+        close_all_but({*STDIO, CHANNEL, TERMINATED, nowhere(), first})
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         for fd in STDIO:
             os.dup2(null, fd)
         os.close(null)
-        self._keeper.run(partial(attend, self._layout), kept, TERMINATED)
+        kept = {f"{PEER}0": first, ZYGOTE: CHANNEL}
+        self._keeper.run(partial(attend, body, self._layout), kept, TERMINATED)
 
     def _be_sweeper(self, body: bytes) -> None:
         os.setsid()
