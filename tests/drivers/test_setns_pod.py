@@ -16,7 +16,7 @@ import pytest
 
 from podd.driver.contract import Exit, Handle, Limits, NamespaceScopes, Security
 from podd.driver.hookspecs import DriverPaths
-from podd.errors import Invalid, PoddError, Unsupported
+from podd.errors import Invalid, NotFound, PoddError
 from podd.linux import capabilities
 from podd.linux.cgroup import Layout
 from podd.testing.lab import FOREVER, SHARED, Act, Lab, together
@@ -294,7 +294,7 @@ async def test_log_is_written_in_the_format_of_the_cri(lab: Lab, paths: DriverPa
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[dict[str, Any], type[PoddError], str]] = {
-    "an image reference": ({"image": "docker.io/library/nginx"}, Unsupported, "rootfs:/some/directory"),
+    "an image that is not here": ({"image": "docker.io/library/nginx"}, NotFound, "podd-cli image pull"),
     "a relative directory": ({"image": "rootfs:some/where"}, Invalid, "not an absolute path"),
     "a directory that is not there": ({"image": "rootfs:/no/such/directory"}, Invalid, "/no/such/directory"),
     "no command": ({"command": (), "args": ()}, Invalid, "set command"),
