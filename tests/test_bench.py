@@ -19,7 +19,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BENCH = [sys.executable, str(ROOT / "bench" / "bench.py"), "--quick"]
 
-PLAUSIBLE = {"ms": (0.001, 60_000), "pods/s": (0.01, 10_000), "MiB": (0.01, 2_000), "% core": (0, 200), "x": (0.1, 100)}
+PLAUSIBLE = {
+    "ms": (0.001, 60_000),
+    "pods/s": (0.01, 10_000),
+    "MiB": (0.01, 2_000),
+    "% core": (0, 200),
+    "x": (0.1, 100),
+    "times": (0.01, 100),
+}
 
 ALONE = {
     "start, request to last release": "ms",
@@ -101,7 +108,7 @@ def assert_plausible(row: dict[str, Any]) -> None:
     least, most = PLAUSIBLE[row["unit"]]
     for value in (row["median"], row["p95"], row["best"]):
         assert least <= value <= most, row
-    more_is_better = row["unit"] == "pods/s"
+    more_is_better = row["unit"] in ("pods/s", "times")
     worse = (row["best"] >= row["median"] >= row["p95"]) if more_is_better else (row["best"] <= row["median"])
     assert worse, row
 
