@@ -21,7 +21,9 @@ SERVER = "exec python3 -m http.server 8000 --bind {} --directory /shared"
 
 
 def web(podd: Podd, bind: str = "127.0.0.1") -> str:
-    return manifest("p", sh("web", SERVER.format(bind), **MOUNT), sleeper("b"), terminationGracePeriodSeconds=0, **shared(podd))
+    return manifest(
+        "p", sh("web", SERVER.format(bind), **MOUNT), sleeper("b"), terminationGracePeriodSeconds=0, **shared(podd)
+    )
 
 
 @contextlib.contextmanager
