@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,27 @@ def test_write_new_refuses_what_is_there(tmp_path: Path) -> None:
     assert Path(path).read_text() == "one"
     assert os.stat(path).st_mode & 0o777 == 0o644
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_threads_that_write_the_same_at_once_make_one(tmp_path: Path) -> None:
+    path = str(tmp_path / "x")
+    together = threading.Barrier(8)
+
+    def write(text: str) -> bool:
+        together.wait()
+        try:
+            files.write_new(path, text)
+        except FileExistsError:
+            return False
+        return True
+
+    for _ in range(50):
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(write, "abcdefgh"))
+        assert made.count(True) == 1
+        assert Path(path).read_text() == "abcdefgh"[made.index(True)]
+        assert os.listdir(tmp_path) == ["x"]
+        os.unlink(path)
 
 
 def test_write_json_replaces(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+from _thread import get_native_id  # not threading: a supervisor has no use for the rest of it
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_json(path: str) -> dict[str, Any] | None:
 
 
 def _write_temporary(path: str, text: str, mode: int) -> str:
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{get_native_id()}.tmp"  # threads, too, may write the same at the same time
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with open(fd, "wb") as file:
