@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
@@ -21,13 +22,13 @@ class Registry:
 
 
 @contextmanager
-def registry(layer: bytes) -> Iterator[Registry]:
-    """layer: the image's root file system, a tar archive."""
+def registry(layer: bytes, says: Mapping[str, Any] = {"Cmd": ["/bin/sleep", "1000"]}) -> Iterator[Registry]:
+    """layer: the image's root file system, a tar archive. says: as in an OCI image: Entrypoint, Env and so on."""
     config = json.dumps(
         {
             "architecture": "amd64",
             "os": "linux",
-            "config": {"Cmd": ["/bin/sleep", "1000"]},
+            "config": says,
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         }
     ).encode()

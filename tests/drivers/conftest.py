@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from dockerd import Dockerd, a_dockerd
+from dockerd import Dockerd, a_dockerd, busybox
+from images.layouts import needs_program
 from podd.driver.contract import Driver
-from podd.driver.hookspecs import DriverPaths, NetworkPlaces
+from podd.driver.hookspecs import DriverPaths, ImagePlaces, NetworkPlaces
 from podd.linux.cgroup import Layout
 from podd.testing import audit
 from podd.testing.contract import DriverContract
+from podd.testing.contract_images import IMAGE_CONFIG
 from podd.testing.lab import Lab, open_descriptors
 from podd_docker.driver import DockerDriver
 from podd_runc.driver import RuncDriver
 from podd_setns.driver import SetnsDriver
+from registry import Registry, registry
 
 MakeDriver = Callable[[], Driver]
 
@@ -35,12 +38,36 @@ def cgroup_parent() -> Iterator[str]:
 @pytest.fixture
 def paths(tmp_path: Path) -> DriverPaths:
     """No network: the machine's own stays as it is."""
+    images = f"{tmp_path}/images"
     return DriverPaths(
         run_dir=f"{tmp_path}/run",
         state_dir=f"{tmp_path}/state",
         log_dir=f"{tmp_path}/log",
+        images=ImagePlaces(root=f"{images}/root", run_root=f"{images}/run", registries=f"{tmp_path}/registries.conf"),
         network=NetworkPlaces(conf_dir=f"{tmp_path}/cni.d"),
     )
+
+
+# ---- images
+
+
+@pytest.fixture(scope="session")
+def one_image() -> Iterator[Registry]:
+    """A registry with the image of the contract."""
+    needs_program("busybox")
+    with registry(busybox(), IMAGE_CONFIG) as one:
+        yield one
+
+
+@pytest.fixture
+def remote_image(one_image: Registry, paths: DriverPaths) -> str:
+    needs_program("skopeo")
+    host = one_image.image.partition("/")[0]
+    Path(paths.images.registries).write_text(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n')
+    return one_image.image
+
+
+# ---- drivers
 
 
 @pytest.fixture

@@ -424,5 +424,10 @@ class TestContract(DriverContract):
             await anyio.sleep(0.01)
             self._host.settle()
 
+    @pytest.fixture
+    def remote(self, host: FakeHost) -> str:
+        host.remote["far:1"] = 0
+        return "far:1"
+
     async def lose(self, sandbox: Handle) -> None:
         self._host.lose_sandbox(sandbox.id)

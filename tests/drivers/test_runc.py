@@ -43,6 +43,10 @@ class RuntimeContract(DriverContract):
 class TestRunc(RuntimeContract):
     runtime = "runc"
 
+    @pytest.fixture
+    def remote(self, remote_image: str) -> str:
+        return remote_image
+
 
 @pytest.mark.root
 class TestCrun(RuntimeContract):

@@ -29,6 +29,10 @@ class TestSetns(DriverContract):
     def make_driver(self, make_setns: Callable[[], Driver]) -> Callable[[], Driver]:
         return make_setns
 
+    @pytest.fixture
+    def remote(self, remote_image: str) -> str:
+        return remote_image
+
     async def lose(self, sandbox: Handle) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(sandbox.state["pid"], signal.SIGKILL)

@@ -147,8 +147,10 @@ class DockerImages:
         )
 
     async def _remove(self, name: str) -> Sequence[str]:
+        """dockerd carries it to its end, whoever still waits: so whoever asks again finds it done, not half done."""
         try:
-            told = await self._api.delete(f"images/{name}")
+            with anyio.CancelScope(shield=True):
+                told = await self._api.delete(f"images/{name}")
         except Conflict as exc:
             raise Conflict(f"image {name}: {exc.message.removeprefix('docker: ')}", remedy="docker ps -a") from exc
         return [text for one in told or () for text in one.values()]

@@ -554,7 +554,7 @@ class ImageService(Protocol):
     async def pull(
         self, reference: str, credentials: Sequence[Credentials], progress: Callable[[PullProgress], None]
     ) -> Image:
-        """Fetch it, also where it is here already. Cancelled: what was fetched is removed.
+        """Fetch it, also where it is here already. Cancelled: what was fetched is removed, unless it was whole by then.
 
         credentials: tried in order, before those that the host has for the registry.
         """

@@ -27,13 +27,17 @@ import msgspec
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"podd.testing.contract_{part}" for part in ("sandboxes", "containers", "mounts", "powers", "changes", "network"))
+    *(
+        f"podd.testing.contract_{part}"
+        for part in ("sandboxes", "containers", "mounts", "powers", "changes", "network", "images")
+    )
 )
 
 from podd.driver.contract import ContainerConfig, Driver, Handle  # noqa: E402
 from podd.linux.process import pidfd_of  # noqa: E402
 from podd.testing.contract_changes import Changes  # noqa: E402
 from podd.testing.contract_containers import Containers  # noqa: E402
+from podd.testing.contract_images import Images  # noqa: E402
 from podd.testing.contract_mounts import Mounts  # noqa: E402
 from podd.testing.contract_network import Network  # noqa: E402
 from podd.testing.contract_powers import Powers  # noqa: E402
@@ -42,10 +46,11 @@ from podd.testing.lab import Act, Lab, open_descriptors  # noqa: E402
 
 
 @pytest.mark.anyio
-class DriverContract(Sandboxes, Containers, Mounts, Powers, Changes, Network):
+class DriverContract(Sandboxes, Containers, Mounts, Powers, Changes, Network, Images):
     """Subclass it, name the image, and give `make_driver`. The rest has defaults for real drivers.
 
     image: what containers run; it must have /bin/sh, sleep, cat and kill.
+    remote: a fixture; see podd.testing.contract_images. Where it is not given, images are left alone.
     real_processes: False for a driver whose containers do not run scripts; then give `arrange` and `let_end`, too.
     """
 

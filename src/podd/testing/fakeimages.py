@@ -10,6 +10,7 @@ import anyio
 
 from podd.driver.contract import Credentials, Image, PullProgress
 from podd.errors import NotFound
+from podd.model.image import parse_bare
 from podd.testing.fakehost import FakeHost
 
 Do = Callable[[str, str, Sequence[str], Callable[[], Any]], Awaitable[Any]]
@@ -31,11 +32,19 @@ class FakeImages:
         """With which credentials each pull was asked for."""
 
     async def find(self, reference: str) -> Image | None:
+        parse_bare(reference)
         found: Image | None = await self._do("find", reference, (reference,), lambda: self._find(reference))
         return found
 
     def _find(self, reference: str) -> Image | None:
-        return self._host.images.get(reference) if reference in self._host.remote else made_up(reference)
+        pulled = self._pulled(reference)
+        if pulled is not None or reference in self._host.remote:
+            return self._host.images.get(pulled or "")
+        return made_up(reference)
+
+    def _pulled(self, reference: str) -> str | None:
+        """The name of an image that has that name, or that id."""
+        return next((name for name, one in self._host.images.items() if reference in (name, one.id)), None)
 
     async def pull(
         self, reference: str, credentials: Sequence[Credentials], progress: Callable[[PullProgress], None]
@@ -64,7 +73,8 @@ class FakeImages:
         return list(self._host.images.values())
 
     async def remove(self, reference: str) -> Sequence[str]:
-        found = next((name for name, one in self._host.images.items() if reference in (name, one.id)), None)
+        parse_bare(reference)
+        found = self._pulled(reference)
         if found is None:
             raise NotFound(f"image {reference}: it is not here")
         self._host.note("effect", "image_removed", found, found)
