@@ -33,13 +33,26 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def zygote_pid() -> int:
-    """The one of this process's driver."""
+def zygotes() -> set[int]:
+    """Those of this process, whoever has started them."""
+    found = set()
     for task in Path("/proc/self/task").iterdir():  # each thread has its own children
         for pid in (task / "children").read_text().split():
             if Path(f"/proc/{pid}/comm").read_text().strip() == "podd-zygote":
-                return int(pid)
-    raise AssertionError("there is no zygote")
+                found.add(int(pid))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def of_others() -> set[int]:
+    """Zygotes that tests of other things keep."""
+    return zygotes()
+
+
+def zygote_pid(of_others: set[int]) -> int:
+    """The one of the test's driver."""
+    (pid,) = zygotes() - of_others
+    return pid
 
 
 async def kill(pid: int) -> None:
@@ -54,17 +67,17 @@ def sandbox_dir(paths: DriverPaths, sandbox: Handle) -> Path:
 # ---- the zygote ------------------------------------------------------------------------------------------------------
 
 
-async def test_a_zygote_that_died_is_replaced_and_costs_no_pod(lab: Lab) -> None:
+async def test_a_zygote_that_died_is_replaced_and_costs_no_pod(lab: Lab, of_others: set[int]) -> None:
     made = await lab.sandbox()
     container = await lab.started(made.handle, exits(7, after_s=0.1))
-    await kill(zygote_pid())
+    await kill(zygote_pid(of_others))
     other = await lab.sandbox()
     assert (await lab.driver.sandbox_status(other.handle)).state == "ready"
     assert (await lab.driver.wait_container(container)).code == 7
     assert (await lab.driver.sandbox_status(made.handle)).state == "ready"
 
 
-async def test_sandboxes_asked_for_while_the_zygote_dies_are_made_or_refused(lab: Lab) -> None:
+async def test_sandboxes_asked_for_while_the_zygote_dies_are_made_or_refused(lab: Lab, of_others: set[int]) -> None:
     async def make() -> str:
         config = lab.sandbox_config()
         try:
@@ -75,7 +88,7 @@ async def test_sandboxes_asked_for_while_the_zygote_dies_are_made_or_refused(lab
         return "made"
 
     async def kill_zygote() -> str:
-        await kill(zygote_pid())
+        await kill(zygote_pid(of_others))
         return "killed"
 
     await lab.sandbox()  # it is up

@@ -38,7 +38,9 @@ def podd(there: Place, driver: str) -> Iterator[Podd]:
 
 def web(name: str, *ports: dict[str, Any], **more: Any) -> str:
     serves = sh("web", WEB.format(name=name), ports=list(ports), readinessProbe={"tcpSocket": {"port": 80}})
-    return manifest(name, serves, sleeper("beside"), **more)
+    return manifest(
+        name, serves, sleeper("beside"), **{"terminationGracePeriodSeconds": 1, **more}
+    )  # sh hears no SIGTERM
 
 
 def ips(podd: Podd, name: str) -> list[str]:
