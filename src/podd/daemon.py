@@ -180,6 +180,7 @@ def _make_engine(
             state_dir=daemon.state_dir,
             log_dir=daemon.log_dir,
             pods_dir=daemon.pods_dir,
+            max_parallel_pulls=settings.images.max_parallel_pulls,
         ),
         host=plan.Host(
             state_dir=daemon.state_dir,

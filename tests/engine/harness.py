@@ -53,6 +53,7 @@ async def engine(
     pods_dir: str = "",
     admit: Callable[[Pod], Pod] = lambda pod: pod,
     addresses: Callable[[], Sequence[str]] = tuple,
+    max_parallel_pulls: int = 4,
 ) -> AsyncIterator[Engine]:
     """As the daemon would run it on the same directories and host."""
     clock = Clock()
@@ -67,6 +68,7 @@ async def engine(
                     state_dir=str(tmp_path / "state"),
                     log_dir=str(tmp_path / "log"),
                     pods_dir=pods_dir,
+                    max_parallel_pulls=max_parallel_pulls,
                 ),
                 host=plan.Host(
                     state_dir=str(tmp_path / "state"),

@@ -46,8 +46,8 @@ async def status(one: Engine, name: str = "web") -> PodStatus:
     return (await one.get(name, None)).status
 
 
-async def waiting(one: Engine, container: int = 0) -> ContainerStateWaiting:
-    found = (await status(one)).container_statuses[container].state.waiting
+async def waiting(one: Engine, container: int = 0, name: str = "web") -> ContainerStateWaiting:
+    found = (await status(one, name)).container_statuses[container].state.waiting
     assert found is not None
     return found
 
@@ -222,6 +222,58 @@ async def test_a_deadline_counts_while_it_is_pulled(tmp_path: Path, host: FakeHo
         await anyio.sleep(4)
         assert (await status(one)).reason == "DeadlineExceeded"
         assert host.effects("pull_cancelled")
+
+
+# ---- how many at once ------------------------------------------------------------------------------------------------
+
+
+QUEUED = "its image is pulled when others have been: see images.max_parallel_pulls"
+
+
+async def test_who_asks_first_is_served_first_and_status_says_who_waits(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host, max_parallel_pulls=1) as one:
+        for name, image in (("a", "far:1"), ("b", "farther:1"), ("c", "here"), ("d", "farther:1")):
+            await apply(one, pod(image, name=name), wait=False)
+            await anyio.sleep(0.1)
+        assert effects(host, "pulling") == ["pulling far:1"]
+        said = [await waiting(one, name=name) for name in "abcd"]
+        assert [(each.reason, each.message) for each in said] == [
+            ("ContainerCreating", ""),
+            *[("ContainerCreating", QUEUED)] * 3,
+        ]
+        await anyio.sleep(6)
+        assert effects(host, "pulling") == ["pulling far:1", "pulling farther:1"]
+        assert (await status(one, "a")).phase == "Running"
+        assert [(await waiting(one, name=name)).message for name in "bcd"] == ["", QUEUED, ""]
+        await anyio.sleep(21)
+        assert effects(host, "pulling")[2:] == ["pulling here"]
+        assert [(await status(one, name)).phase for name in "abcd"] == ["Running"] * 4
+        assert 'Successfully pulled image "here" in 1s (25.8s including waiting). Image size: 4 bytes.' in [
+            message for _, message in await told(one, "c")
+        ]
+
+
+async def test_who_gives_up_waiting_leaves_the_turn_to_others(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host, max_parallel_pulls=1) as one:
+        for name, image in (("a", "far:1"), ("b", "farther:1"), ("c", "here")):
+            await apply(one, pod(image, name=name), wait=False)
+            await anyio.sleep(0.1)
+        await one.delete("b", None, grace_period_s=0, wait=True)
+        await anyio.sleep(6)
+        assert effects(host, "pulling") == ["pulling far:1", "pulling here"]
+
+
+async def test_by_hand_one_waits_for_pods_and_is_told(tmp_path: Path, host: FakeHost) -> None:
+    seen: list[bool] = []
+
+    async def tell(progress: PullProgress) -> None:
+        seen.append(progress.queued)
+
+    async with engine(tmp_path, host, max_parallel_pulls=1) as one:
+        await apply(one, pod("far:1"), wait=False)
+        await anyio.sleep(0.1)
+        await one.images.pull("here", None, tell)
+        assert seen == [True, False]
 
 
 # ---- with which passwords --------------------------------------------------------------------------------------------

@@ -23,9 +23,9 @@ RETRY_S = 5  # between tries to remove what would not go; doubled up to MAX_DELA
 def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
     match report:
         case ev.Resumed():
-            state = reconcile.with_possible_times(state, now_ns)
+            state = replace(reconcile.with_possible_times(state, now_ns), queued=())
             return replace(state, recovering=isinstance(state.sandbox, sandbox.Ready)), reconcile.resume(state)
-        case ev.ImagesPulled() if state.images == "pulling":
+        case ev.ImagesQueued() | ev.ImagesPulled() if state.images == "pulling":
             return _absorb_images(state, report, now_ns)
         case ev.VolumesPrepared() | ev.VolumesRemoved():
             return _absorb_volumes(state, report, now_ns)
@@ -59,7 +59,10 @@ def _absorb_while_ready(state: PodState, box: sandbox.Ready, report: ev.Report, 
             return state, []
 
 
-def _absorb_images(state: PodState, report: ev.ImagesPulled, now_ns: int) -> Steps:
+def _absorb_images(state: PodState, report: ev.ImagesQueued | ev.ImagesPulled, now_ns: int) -> Steps:
+    if isinstance(report, ev.ImagesQueued):
+        return replace(state, queued=tuple(report.images)), []
+    state = replace(state, queued=())
     if report.failure is None:
         return replace(state, images="ready", image_ids=dict(report.ids)), []
     return _start_failed(state, report.culprit, report.reason, report.failure, now_ns)

@@ -99,6 +99,12 @@ class Resumed(Report):
 ImageReason = Literal["ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"]
 
 
+class ImagesQueued(Report):
+    """Which images that are to be pulled wait for their turn now."""
+
+    images: Sequence[str]
+
+
 class ImagesPulled(Report):
     """The answer to PullImages. ids: by member. failure: culprit's image cannot be had; others may be here."""
 

@@ -104,6 +104,7 @@ class PodState(Value):
     goal: Goal = Goal()
     volumes: Literal["absent", "preparing", "ready", "stale", "removing"] = "absent"
     images: Literal["absent", "pulling", "ready"] = "absent"  # for the next sandbox, or the one that there is
+    queued: tuple[str, ...] = ()  # images whose pull waits until there is room for it
     image_ids: dict[str, str] = {}  # by member: what its image was when it was last looked for; "" for a directory
     volumes_retry_at_ns: int = 0  # not before this is another try to remove them
     sandbox: sandbox.Sandbox | None = None

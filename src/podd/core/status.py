@@ -261,6 +261,8 @@ def _state(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.Cont
         if state.goal.want == "run" and not is_finished(state) and _restarts(state, name):
             return _waits(*_waiting_again(state, name, i.exit))
         return _terminated(state, i.id, i.exit, stamp)
+    if state.images == "pulling" and spec_of(state, name).image in state.queued:
+        return _waits("ContainerCreating", "its image is pulled when others have been: see images.max_parallel_pulls")
     failed = state.failed_start
     if failed is not None and _is_to_blame(state, failed, name):
         return _waits(*_failed_start(state))

@@ -531,6 +531,7 @@ class PullProgress(Value):
     total_bytes: int | None = None
     layer: str = ""  # which one there is news of; "" for the whole
     message: str = ""  # "writing manifest"
+    queued: bool = False  # others are pulled first
 
 
 Credentials = Mapping[str, Any]

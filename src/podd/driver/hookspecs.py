@@ -17,8 +17,9 @@ Hooks register or answer; they are synchronous and do not block. What works live
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import msgspec
 import pluggy
 
 from podd.driver.contract import Driver
@@ -44,6 +45,7 @@ class ImagePlaces(Value):
     policy: str = ""  # a policy.json; "" is the host's
     auth_file: str = ""  # a docker config.json; "" is the host's
     pull_deadline_s: float = 900.0
+    max_parallel_pulls: Annotated[int, msgspec.Meta(ge=1)] = 4  # of all drivers together; the engine sees to it
 
 
 class NetworkPlaces(Value):

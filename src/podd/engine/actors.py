@@ -17,9 +17,9 @@ from podd.engine.actor import Actor
 from podd.engine.aside import Aside
 from podd.engine.clock import Clock
 from podd.engine.drivers import Drivers
-from podd.engine.images import Pulls
 from podd.engine.memory import Memory
 from podd.engine.podvolumes import PodVolumes
+from podd.engine.pulls import Pulls
 from podd.engine.registry import Registry
 from podd.engine.store import Store
 from podd.engine.surroundings import Surroundings

@@ -31,7 +31,7 @@ class Doing:
         self._driver = driver
         self._calls = calls
         self._around = around
-        self._images = Images(driver, calls, around.pulls, pod.tell)
+        self._images = Images(driver, calls, around.pulls, pod.tell, pod.report)
 
     def of(self, action: ev.Action) -> Callable[[], Awaitable[ev.Report | None]]:
         """What does it, with the handles as they are in the state that asks for it."""

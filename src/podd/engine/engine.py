@@ -29,12 +29,12 @@ from podd.engine.clock import Clock, rfc3339, since_ns
 from podd.engine.convergence import Check, Convergence
 from podd.engine.drivers import Drivers
 from podd.engine.eviction import Eviction
-from podd.engine.images import Pulls
 from podd.engine.imageverbs import ImageVerbs
 from podd.engine.inside import Inside
 from podd.engine.memory import Memory
 from podd.engine.objects import Objects
 from podd.engine.podvolumes import PodVolumes
+from podd.engine.pulls import Pulls
 from podd.engine.registry import DEFAULT_NAMESPACE, Registry, view
 from podd.engine.static import Listen, StaticPods
 from podd.engine.store import Store
@@ -72,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str
     log_dir: str
     pods_dir: str = ""  # of static pods; "": none
+    max_parallel_pulls: int = 4
 
 
 class Engine(Inside):
@@ -110,7 +111,7 @@ class Engine(Inside):
         self._memory = Memory(store, observe)
         self._aside = Aside(store, drivers, settings.state_dir)
         self._objects = Objects(store, clock, lambda *place: self._actors.object_changed(*place))  # noqa: PLW0108  made below
-        self._pulls: Pulls = Pulls()
+        self._pulls = Pulls(settings.max_parallel_pulls)
         self.images = ImageVerbs(self._registry, drivers, self._pulls)
         self._actors = Actors(
             registry=self._registry,

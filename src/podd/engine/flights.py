@@ -24,10 +24,12 @@ class _Flight(Generic[T, P]):
         self.scope = anyio.CancelScope()
         self.done = anyio.Event()
         self.listeners: list[Tell[P]] = []  # one for each who waits
+        self.newest: P | None = None
         self.result: T | None = None
         self.failure: PoddError | None = None
 
     def tell(self, progress: P) -> None:
+        self.newest = progress
         for listener in list(self.listeners):
             listener(progress)
 
@@ -62,6 +64,8 @@ class Flights(Generic[T, P]):
     async def _wait(self, flight: _Flight[T, P], tell: Tell[P]) -> None:
         flight.listeners.append(tell)
         try:
+            if flight.newest is not None:  # who joins late knows as much as the others
+                tell(flight.newest)
             await flight.done.wait()
         finally:
             flight.listeners.remove(tell)

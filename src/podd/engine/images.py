@@ -1,12 +1,8 @@
-"""The images of pods: had before anything of a pod is made, in the kubelet's words, and kept while pods are there.
-
-However many pods want an image, it is pulled once. Who has other passwords pulls by himself: else a pod would have, or
-be refused, an image for what another may.
-"""
+"""The images of pods: had before anything of a pod is made, in the kubelet's words, and kept while pods are there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -17,31 +13,21 @@ from podd.core import look, pullsecrets
 from podd.core.difference import pull_policy
 from podd.core.sources import Sources
 from podd.core.state import PodState
-from podd.driver.contract import CanImages, Credentials, Driver, Image, ImageService, PullProgress
+from podd.driver.contract import CanImages, Credentials, Driver, ImageService, PullProgress
 from podd.engine.calls import Calls
-from podd.engine.flights import Flights, Tell
+from podd.engine.pulls import Pulls
 from podd.errors import Kind, PoddError
 from podd.model.image import parse
 from podd.model.pod import ROOTFS, Container
-
-Pulls = Flights[Image, PullProgress]
-
-
-async def pull(
-    pulls: Pulls,
-    service: ImageService,
-    reference: str,
-    credentials: Sequence[Credentials],
-    tell: Tell[PullProgress] = lambda _: None,
-) -> Image:
-    """Raises as ImageService.pull."""
-    key = (service.name, reference, msgspec.json.encode(credentials, order="deterministic"))
-    return await pulls.join(key, lambda told: service.pull(reference, credentials, told), tell)
 
 
 def service_of(driver: Driver) -> ImageService | None:
     """None: it has no images, or sees to them by itself."""
     return driver.images if driver.capabilities.images and isinstance(driver, CanImages) else None
+
+
+Queued = Callable[[str, bool], None]
+"""Whether the pull of an image waits for its turn."""
 
 
 class Missing(NamedTuple):
@@ -52,13 +38,22 @@ class Missing(NamedTuple):
 
 
 class Images:
-    """Those of one pod. told: an event for people."""
+    """Those of one pod. told: an event for people. report: for the pod's own state."""
 
-    def __init__(self, driver: Driver, calls: Calls, pulls: Pulls, told: Callable[[ev.Tell], None]) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        calls: Calls,
+        pulls: Pulls,
+        told: Callable[[ev.Tell], None],
+        report: Callable[[ev.Report], Awaitable[None]],
+    ) -> None:
         self._driver = driver
         self._calls = calls
         self._pulls = pulls
         self._told = told
+        self._report = report
+        self._queued: set[str] = set()
 
     async def all_of(self, state: PodState, sources: Sources) -> ev.ImagesPulled:
         """Of every member, all at once. Events tell of each as it comes, the report when there is none to wait for."""
@@ -70,8 +65,13 @@ class Images:
         credentials = self._credentials(state, sources)
 
         async def have(names: Sequence[str]) -> None:
-            got = await self._one(look.spec_of(state, names[0]), credentials)
+            got = await self._one(look.spec_of(state, names[0]), credentials, queued)
             found.update(dict.fromkeys(names, got))
+
+        def queued(image: str, is_so: bool) -> None:
+            if is_so != (image in self._queued):
+                self._queued ^= {image}
+                tasks.start_soon(self._report_queued)
 
         async with anyio.create_task_group() as tasks:
             for names in wanted.values():
@@ -82,11 +82,14 @@ class Images:
                 return ev.ImagesPulled(culprit=name, reason=got.reason, failure=got.failure)
         return ev.ImagesPulled(ids=ids)  # type: ignore[arg-type]  # none is missing
 
+    async def _report_queued(self) -> None:
+        await self._report(ev.ImagesQueued(images=sorted(self._queued)))
+
     async def one_of(self, state: PodState, name: str, sources: Sources) -> str | Missing:
         """Of one container that is made: what was found for the whole pod; for one that comes later, what is now."""
         if name in state.image_ids and state.members[name].begun <= 1:
             return state.image_ids[name]
-        return await self._one(look.spec_of(state, name), self._credentials(state, sources))
+        return await self._one(look.spec_of(state, name), self._credentials(state, sources), lambda *_: None)
 
     def _credentials(self, state: PodState, sources: Sources) -> Sequence[Credentials]:
         secrets = pullsecrets.of(state.pod, sources)
@@ -98,7 +101,7 @@ class Images:
             self._told(ev.Tell(type="Warning", reason="FailedToRetrieveImagePullSecret", message=message))
         return secrets.found
 
-    async def _one(self, spec: Container, credentials: Sequence[Credentials]) -> str | Missing:
+    async def _one(self, spec: Container, credentials: Sequence[Credentials], queued: Queued) -> str | Missing:
         """Its id; "" where there is nothing that has one."""
         service, image = service_of(self._driver), spec.image
         if service is None or image.startswith(ROOTFS):
@@ -115,24 +118,48 @@ class Images:
                 return found.id
             if policy == "Never":
                 return Missing("ErrImageNeverPull", _never(image))
-        return await self._pull(service, spec, credentials)
+        return await self._pull(service, spec, credentials, queued)
 
-    async def _pull(self, service: ImageService, spec: Container, credentials: Sequence[Credentials]) -> str | Missing:
+    async def _pull(
+        self, service: ImageService, spec: Container, credentials: Sequence[Credentials], queued: Queued
+    ) -> str | Missing:
         image = spec.image
         self._tell(spec, "Pulling", f'Pulling image "{image}"')
-        began = anyio.current_time()
-        pulled, failure = await self._calls("pull_image", lambda: pull(self._pulls, service, image, credentials))
+        took = _Took()
+
+        def note(progress: PullProgress) -> None:
+            took.note(progress.queued)
+            queued(image, progress.queued)
+
+        pulled, failure = await self._calls("pull_image", lambda: self._pulls.pull(service, image, credentials, note))
         if pulled is None:
             assert failure is not None
             message = f'Failed to pull image "{image}": {failure.message}'
             return Missing("ErrImagePull", msgspec.structs.replace(failure, message=message))
-        took_s = anyio.current_time() - began
         size = f" Image size: {pulled.size_bytes} bytes." if pulled.size_bytes else ""
-        self._tell(spec, "Pulled", f'Successfully pulled image "{image}" in {took_s:.3g}s.{size}')
+        self._tell(spec, "Pulled", f'Successfully pulled image "{image}" in {took}.{size}')
         return pulled.id
 
     def _tell(self, spec: Container, reason: str, message: str) -> None:
         self._told(ev.Tell(reason=reason, message=message, container=spec.name))
+
+
+class _Took:
+    """How long a pull has taken until now, with and without the time in which it waited for its turn."""
+
+    def __init__(self) -> None:
+        self._asked = self._began = anyio.current_time()
+        self._is_queued = False
+
+    def note(self, is_queued: bool) -> None:
+        if self._is_queued and not is_queued:
+            self._began = anyio.current_time()
+        self._is_queued = is_queued
+
+    def __str__(self) -> str:
+        now = anyio.current_time()
+        waited = f" ({now - self._asked:.3g}s including waiting)" if self._began > self._asked else ""
+        return f"{now - self._began:.3g}s{waited}"
 
 
 def _policy(spec: Container) -> str:

@@ -11,7 +11,8 @@ from podd.core.state import PodState
 from podd.driver.contract import Image, ImageService, PullProgress
 from podd.engine.drivers import Drivers
 from podd.engine.flights import Tell
-from podd.engine.images import Pulls, pull, service_of
+from podd.engine.images import service_of
+from podd.engine.pulls import Pulls
 from podd.engine.registry import Registry
 from podd.engine.view import ImagesPruned, ImageUsage, ImageView
 from podd.errors import Conflict, Internal, NotFound, PoddError, Unsupported
@@ -35,7 +36,7 @@ class ImageVerbs:
     async def pull(self, reference: str, driver: str | None, progress: Progress) -> ImageView:
         service = self._service(driver)
         parse_bare(reference)
-        image = await _told(lambda tell: pull(self._pulls, service, reference, [], tell), progress)
+        image = await _told(lambda tell: self._pulls.pull(service, reference, [], tell), progress)
         return self._view(service, image)
 
     async def load(self, source: str, name: str, driver: str | None, progress: Progress) -> Sequence[ImageView]:

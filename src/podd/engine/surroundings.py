@@ -10,7 +10,7 @@ from podd.core import plan
 from podd.core.sources import Sources
 from podd.core.state import PodState
 from podd.engine.clock import Clock
-from podd.engine.images import Pulls
+from podd.engine.pulls import Pulls
 from podd.engine.store import Store
 
 
