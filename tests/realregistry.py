@@ -175,20 +175,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         proxy = self.server.proxy
+        released = proxy.released  # what is held is let go with all that was asked before
         proxy.asked.append(f"{self.command} {self.path}")
         fault = proxy.fault if proxy.hits(self.path) else ""
         if fault in ("500", "429"):
             self._send(int(fault), {}, b"")
         elif fault == "hang":
             proxy.held.set()
-            proxy.released.wait()
+            released.wait()
             self.close_connection = True
         else:
-            self._pass_on(fault)
+            self._pass_on(fault, released)
 
     do_HEAD = do_GET  # noqa: N815  as http.server looks for it
 
-    def _pass_on(self, fault: str) -> None:
+    def _pass_on(self, fault: str, released: threading.Event) -> None:
         with closing(http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=30)) as connection:
             connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():  # some come several times
@@ -200,21 +201,31 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {k: v for k, v in answer.headers.items() if k.lower() not in ("connection", "transfer-encoding")}
         if fault == "wrong" and body:
             body = bytes([body[0] ^ 1]) + body[1:]
-        self._send(answer.status, headers, body, halfway=fault if self.command == "GET" else "")
+        held = released if fault == "hold" and self.command == "GET" else None
+        cut = fault == "cut" and self.command == "GET"
+        self._send(answer.status, headers, body, held=held, cut=cut)
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes, halfway: str = "") -> None:
+    def _send(
+        self,
+        status: int,
+        headers: dict[str, str],
+        body: bytes,
+        *,
+        held: threading.Event | None = None,
+        cut: bool = False,
+    ) -> None:
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         half = len(body) // 2
         self.wfile.write(body[:half])
-        if halfway == "cut":
+        if cut:
             self.close_connection = True
             return
-        if halfway == "hold":
+        if held:
             self.server.proxy.held.set()
-            self.server.proxy.released.wait()
+            held.wait()
         self.wfile.write(body[half:])
 
     def log_message(self, *_: object) -> None:
