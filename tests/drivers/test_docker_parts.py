@@ -229,6 +229,17 @@ def test_the_default_profile_as_dockerd_takes_it() -> None:
     assert "mount" in {name for rule in admin["syscalls"] for name in rule["names"]}
 
 
+def test_the_holders_profile_is_a_part_of_the_default() -> None:
+    default, holders = json.loads(filters.text("runtime/default", 0)), json.loads(filters.of_holder())
+    its_program = {"rt_sigprocmask", "rt_sigtimedwait", "wait4", "exit_group"}
+    assert its_program <= {name for rule in holders["syscalls"] for name in rule["names"]}
+    assert holders["defaultAction"] == default["defaultAction"]
+    whole = {json.dumps({**rule, "names": [name]}) for rule in default["syscalls"] for name in rule["names"]}
+    part = {json.dumps({**rule, "names": [name]}) for rule in holders["syscalls"] for name in rule["names"]}
+    assert part < whole
+    assert {"clone", "clone3"} <= {name for rule in holders["syscalls"] for name in rule["names"]}
+
+
 def test_other_profiles(tmp_path: Path) -> None:
     file = tmp_path / "p.json"
     file.write_text('{"defaultAction": "SCMP_ACT_ALLOW"}')
