@@ -101,7 +101,9 @@ class Containers:
             least_oom_score_adj=self._host.least_oom_score_adj,
         )
         try:
-            docker_id, there = await create(self._api, plans.name_of(config.id), body)
+            docker_id, there = await self._make(config, body)
+            if there is None:
+                self._watch.expect(config.id)
             hold, observed = await self._held(sandbox, config, image, docker_id, there)
         except Conflict:
             raise
@@ -123,6 +125,12 @@ class Containers:
             image_id=image["Id"],
             stop_signal=plans.stop_signal(image["Config"] or {}),
         )
+
+    async def _make(self, config: ContainerConfig, body: plans.Body) -> Made:
+        try:
+            return await create(self._api, plans.name_of(config.id), body)
+        except NotFound as exc:
+            raise self._images.gone(config) from exc
 
     async def _target(self, config: ContainerConfig, target: ContainerId) -> str:
         found = await self._found(target)
@@ -273,6 +281,8 @@ class Containers:
 
     async def wait(self, container: Handle) -> Exit:
         with self._watch.bell(container.id) as bell:
+            if self._watch.is_quiet(container.id):
+                await bell.wait()
             while True:
                 with suppress(Unavailable):  # a dockerd that is away comes back, and then the bell rings
                     found = await self._found(container.id)
@@ -337,6 +347,7 @@ class Containers:
     async def remove(self, sandbox_id: str, container_id: str, docker_id: str) -> None:  # noqa: ARG002
         """With its volumes and dockerd's log. Its processes have been killed; its output is saved before."""
         self._fresh.discard(container_id)
+        self._watch.ring(container_id)
         await self.logs.forget(container_id)
         with suppress(NotFound, Conflict):  # Conflict: somebody removes it just now
             await self._api.delete(f"containers/{docker_id}", force="1", v="1")

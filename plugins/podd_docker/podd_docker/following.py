@@ -14,19 +14,30 @@ from podd_docker.api import Api
 from podd_docker.flights import guarded
 from podd_docker.found import Found
 from podd_docker.logs import copy
-from podd_docker.watch import Watch
+from podd_docker.watch import Bell, Pauses, Watch
 
 log = structlog.get_logger(__name__)
 
-LOOK_AGAIN_S = 1.0
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+"""Between attempts at a log that dockerd does not give; once dockerd is back, there is no pause."""
+
 DRAIN_S = 5.0
 """How long an end may wait for the rest of its output: whoever is told of the end may read the log at once."""
 
 
 class _Copying:
+    """is_told: somebody has read that it does not get on."""
+
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
         self.over = anyio.Event()
+        self.pauses = Pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        self.is_told = False
+
+    def gets_on(self) -> None:
+        self.pauses.reset()
+        self.is_told = False
 
 
 class Following:
@@ -55,22 +66,28 @@ class Following:
         return copying
 
     async def _copy(self, found: Found, copying: _Copying) -> None:
-        assert found.log is not None
         try:
             with copying.scope, self._watch.bell(found.id) as bell:
-                while True:
-                    try:
-                        await copy(self._api, found.docker_id, found.log, tty=found.tty)
-                        if (await self._find(found.id)).has_ended:
-                            return
-                    except NotFound:
-                        return
-                    except PoddError as exc:
-                        log.warning("log.interrupted", container=found.id, error=exc.message)
-                    with anyio.move_on_after(LOOK_AGAIN_S):
-                        await bell.wait()
+                await self._copy_all(found, copying, bell)
         finally:
             copying.over.set()
+
+    async def _copy_all(self, found: Found, copying: _Copying, bell: Bell) -> None:
+        """Until it has ended, or is gone."""
+        assert found.log is not None
+        while True:
+            try:
+                await copy(self._api, found.docker_id, found.log, tty=found.tty, begun=copying.gets_on)
+                if (await self._find(found.id)).has_ended:
+                    return
+            except NotFound:
+                return
+            except PoddError as exc:
+                if not copying.is_told:
+                    log.warning("log.interrupted", container=found.id, error=exc.message)
+                    copying.is_told = True
+            with anyio.move_on_after(copying.pauses.next_s()):
+                await bell.wait()
 
     async def drained(self, found: Found) -> None:
         """Of one that has ended: return when all that it has said is there."""

@@ -6,7 +6,7 @@ import json
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from anyio.abc import TaskGroup
@@ -21,7 +21,10 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DIRECTORY, _SYMLINK, _EXECUTABLE = 1 << 31, 1 << 27, 0o111  # Go's os.FileMode
-_KNOWN_MOST = 4096
+_KNOWN_MOST = 1024
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Images:
@@ -29,6 +32,7 @@ class Images:
         self._api = api
         self._asked = Flights(tasks)
         self._executable: dict[tuple[str, str], None] = {}
+        self._known: dict[str, Mapping[str, Any]] = {}
 
     # ---- podd's own
 
@@ -47,21 +51,30 @@ class Images:
     async def of(self, container: ContainerConfig) -> Mapping[str, Any]:
         """What dockerd knows of the image, asked once for all members that want to know it now.
 
-        Raises Unavailable: it is gone, though it was here before anything of the pod was made.
+        Of an id it is asked once: what has another configuration has another id. Raises as `gone`.
         """
         image = container.image_id or container.image
+        if image in self._known:
+            return self._known[image]
         try:
             return await self._asked.join("images", ("inspect", image), lambda: self._inspect(image))
         except NotFound as exc:
-            raise Unavailable(
-                f"container {container.name}: image {container.image!r} is not here",
-                remedy="load it: podd-cli image import; or let it be pulled",
-                image=container.image,
-            ) from exc
+            raise self.gone(container) from exc
 
     async def _inspect(self, reference: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = await self._api.get(f"images/{reference}/json")
+        if reference == found["Id"]:
+            _remember(self._known, reference, {"Id": found["Id"], "Config": found["Config"]})
         return found
+
+    def gone(self, container: ContainerConfig) -> Unavailable:
+        """Though it was here before anything of the pod was made."""
+        self._known.pop(container.image_id or container.image, None)
+        return Unavailable(
+            f"container {container.name}: image {container.image!r} is not here",
+            remedy="load it: podd-cli image import; or let it be pulled",
+            image=container.image,
+        )
 
     # ---- what is in them
 
@@ -84,7 +97,7 @@ class Images:
                 why = found
                 continue
             if (key := (image["Id"], path)) in known:
-                self._remember(key)
+                _remember(self._executable, key, None)
             return
         raise Invalid(
             f"container {container.name}: cannot execute {word}: {why}",
@@ -104,10 +117,11 @@ class Images:
             return "is a directory"
         return "" if found["mode"] & _EXECUTABLE else "permission denied"
 
-    def _remember(self, key: tuple[str, str]) -> None:
-        if len(self._executable) >= _KNOWN_MOST:
-            self._executable.clear()
-        self._executable[key] = None
+
+def _remember(memory: dict[K, V], key: K, value: V) -> None:
+    if len(memory) >= _KNOWN_MOST:
+        memory.clear()
+    memory[key] = value
 
 
 def _candidates(word: str, container: ContainerConfig, image: Mapping[str, Any]) -> Sequence[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import anyio
 
@@ -37,14 +37,17 @@ class Log(Value):
     max_files: int
 
 
-async def copy(api: Api, docker_id: str, log: Log, *, tty: bool) -> None:
-    """Until dockerd has no more: the container has ended. Can be cancelled and done again anywhere."""
+async def copy(api: Api, docker_id: str, log: Log, *, tty: bool, begun: Callable[[], None] = lambda: None) -> None:
+    """Until dockerd has no more: the container has ended. Can be cancelled and done again anywhere.
+
+    begun: called once dockerd gives it."""
     seen, since = await anyio.to_thread.run_sync(_tail, log.path)
     how = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1", "since": since}
     file = await anyio.to_thread.run_sync(RotatedFile, log.path, log.max_bytes, log.max_files)
     stamp = b""
     try:
         async with api.stream("GET", f"containers/{docker_id}/logs", how) as chunks:
+            begun()
             async for messages in _messages(chunks, tty=tty):
                 entries = b"".join(_fresh(messages, seen))
                 if entries:

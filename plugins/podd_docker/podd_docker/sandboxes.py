@@ -89,6 +89,7 @@ class Sandboxes:
             if there is not None and there.has_ended:
                 raise Conflict(f"sandbox {config.id}: it was there, and its holder has ended")
             await self._start(config, name)
+        self._watch.expect(config.id)
         found = Found(await self._api.get(f"containers/{name}/json"))
         state = await anyio.to_thread.run_sync(_state, found)
         if state is None:
@@ -193,6 +194,8 @@ class Sandboxes:
         """Until its holder has ended. A dockerd that is away may come back with the holder as it was."""
         state = handles.sandbox_state(sandbox)
         with self._watch.bell(sandbox.id) as bell:
+            if self._watch.is_quiet(sandbox.id):
+                await bell.wait()
             while True:
                 try:
                     found = await self._found(sandbox)

@@ -25,6 +25,21 @@ LONGEST_PAUSE_S = 2.0
 """Between attempts to reach a dockerd that is away: it may be back at once, or tomorrow."""
 
 
+class Pauses:
+    """Between attempts at what fails: each twice as long as the one before, until one succeeds."""
+
+    def __init__(self, first_s: float, longest_s: float) -> None:
+        self._first_s, self._longest_s = first_s, longest_s
+        self._next_s = first_s
+
+    def next_s(self) -> float:
+        pause_s, self._next_s = self._next_s, min(self._next_s * 2, self._longest_s)
+        return pause_s
+
+    def reset(self) -> None:
+        self._next_s = self._first_s
+
+
 class Bell:
     """Rings when there may be something new; several rings before somebody listens are one."""
 
@@ -44,10 +59,11 @@ class Watch:
         self._api = api
         self._filters = {"type": ["container"], "event": ["die", "destroy"], "label": [f"{OWNER}={owner}"]}
         self._bells: dict[str, set[Bell]] = defaultdict(set)
+        self._quiet: set[str] = set()
 
     @contextmanager
     def bell(self, of: str) -> Iterator[Bell]:
-        """Rings when the sandbox or container of that id has ended, is gone, or dockerd has been away."""
+        """Rings when the sandbox or container of that id has ended, is gone, or dockerd is back after it was away."""
         bell = Bell()
         self._bells[of].add(bell)
         try:
@@ -57,18 +73,28 @@ class Watch:
             if not self._bells[of]:
                 del self._bells[of]
 
+    def expect(self, of: str) -> None:
+        """Before it is started, or found running: from here on an end of it is heard of."""
+        self._quiet.add(of)
+
+    def is_quiet(self, of: str) -> bool:
+        """Whether nothing was heard since it was expected: whoever waits for its end need not look at it first."""
+        return of in self._quiet
+
     def ring(self, of: str) -> None:
+        self._quiet.discard(of)
         for bell in self._bells.get(of, ()):
             bell.ring()
 
     async def run(self) -> None:
         """Listen, forever. A dockerd that is away is waited for."""
-        pause_s, reached = FIRST_PAUSE_S, False
+        pauses, reached = Pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S), False
         while True:
             try:
                 async with aclosing(self._api.events(self._filters)) as events:
                     async for event in events:
-                        pause_s, reached = FIRST_PAUSE_S, True
+                        reached = True
+                        pauses.reset()
                         self._on_event(event)
                 why = "it closed the connection"
             except PoddError as exc:
@@ -77,9 +103,7 @@ class Watch:
             if reached:
                 log.warning("dockerd.lost", error=why)
                 reached = False
-            self._ring_all()
-            await anyio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            await anyio.sleep(pauses.next_s())
 
     def _on_event(self, event: Mapping[str, Any] | None) -> None:
         if event is None:
@@ -88,5 +112,5 @@ class Watch:
             self.ring(event.get("Actor", {}).get("Attributes", {}).get(ID, ""))
 
     def _ring_all(self) -> None:
-        for of in list(self._bells):
+        for of in [*self._bells, *self._quiet]:
             self.ring(of)
