@@ -19,17 +19,19 @@ from hypothesis import strategies as st
 from podd.driver.contract import (
     ContainerConfig,
     Dns,
+    Handle,
     Mount,
     NamespaceScopes,
     PortMapping,
     SandboxConfig,
     Security,
 )
-from podd.errors import Invalid, Unsupported
+from podd.errors import Invalid, Unavailable, Unsupported
 from podd.linux import capabilities
 from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd_docker import filters, holder, logs, plans, times
 from podd_docker.config import parse
+from podd_docker.containers import Containers
 from podd_docker.found import Found
 from podd_docker.handles import SandboxState
 
@@ -388,6 +390,33 @@ def test_an_end(code: int, ended: tuple[int, int]) -> None:
     assert (told.code, told.signal) == ended
     assert told.started_at_ns == 1_767_225_601_000_000_000
     assert told.finished_at_ns == told.started_at_ns
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("told", "written"), [({"SizeRw": 7}, {"b": 7}), ({}, {"b": 0}), ({"SizeRw": -1}, {"b": 0}), (None, {})]
+)
+async def test_what_is_written_where_dockerds_storage_has_no_directory_for_it(
+    told: dict[str, Any] | None, written: dict[str, int], tmp_path: Path
+) -> None:
+    state = {"Running": True, "Pid": 1, "StartedAt": "2026-01-01T00:00:01Z"}
+
+    class Api:
+        async def get(self, path: str, **params: str) -> dict[str, Any]:
+            if params:
+                if told is None:
+                    raise Unavailable("did not answer")
+                return {"Id": path, "State": state, "Config": {}, **told}
+            (of,) = [name for name in "ab" if f"podd-{name}/" in path]
+            shown = {"GraphDriver": {"Data": {"UpperDir": str(tmp_path)}}} if of == "a" else {}
+            return {"Id": of, "State": state, "Config": {"Labels": {plans.ID: of}}, **shown}
+
+    (tmp_path / "file").write_bytes(bytes(100_000))
+    nobody: Any = None
+    containers = Containers(Api(), *[nobody] * 7)  # type: ignore[arg-type]
+    found = await containers.written([Handle(driver="docker", id=name, version=1, state={}) for name in "ab"])
+    assert found.pop("a") >= 100_000
+    assert found == written
 
 
 def test_a_start_that_failed_is_an_end() -> None:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import structlog
@@ -39,6 +39,7 @@ from podd_docker.handles import ContainerState, Hold, SandboxState
 from podd_docker.hold import Held, Holds
 from podd_docker.host import Host
 from podd_docker.images import Images
+from podd_docker.making import Made, create
 from podd_docker.watch import Watch
 
 log = structlog.get_logger(__name__)
@@ -258,9 +259,24 @@ class Containers:
         """Of the first process of each that runs, by its name."""
         return {found.member().name: found.pid for found in await self._running(containers)}
 
-    async def layers(self, containers: Sequence[Handle]) -> dict[str, str]:
-        """By id, where each that is there has its writable layer."""
-        return {found.id: found.layer for found in await self._there(containers) if found.layer}
+    async def written(self, containers: Sequence[Handle]) -> dict[str, int]:
+        """By id, how many bytes each has in its writable layer, as far as that can be found out."""
+        there = await self._there(containers)
+        found = await anyio.to_thread.run_sync(look.sizes, {one.id: one.layer for one in there if one.layer})
+        for one in there:
+            if not one.layer:
+                with suppress(NotFound):
+                    found |= await self._size(one)
+        return found
+
+    async def _size(self, found: Found) -> dict[str, int]:
+        """Where its layer is no directory, dockerd alone knows; it looks for what differs, which may take long."""
+        try:
+            told = await self._api.get(f"containers/{found.docker_id}/json", size="1")
+        except Unavailable as exc:
+            log.warning("container.not_measured", container=found.id, error=exc.message)
+            return {}
+        return {found.id: max(0, int(told.get("SizeRw") or 0))}
 
     async def _running(self, containers: Sequence[Handle]) -> list[Found]:
         return [found for found in await self._there(containers) if found.is_running]
@@ -380,30 +396,6 @@ class Containers:
         bridge = Bridge(ours, reader, writer, tty=found.tty, stdin=stdin, resize=resize)
         self._tasks.start_soon(guarded, bridge.run)
         return theirs.detach()
-
-
-class Made(NamedTuple):
-    """there: what it is, where it was there already."""
-
-    docker_id: str
-    there: Found | None = None
-
-
-async def create(api: Api, name: str, body: plans.Body) -> Made:
-    """Make the container; or find the one that is there, where it was made by the same request.
-
-    Raises Conflict: it was made by another; NotFound: there is no such image; Invalid: dockerd does not like it.
-    """
-    try:
-        made: dict[str, Any] = await api.post("containers/create", body, name=name)
-    except Conflict:
-        there = Found(await api.get(f"containers/{name}/json"))
-        if there.labels.get(plans.CONFIG) != body["Labels"][plans.CONFIG]:
-            raise Conflict(f"container {name}: it was made from another configuration") from None
-        return Made(there.docker_id, there)
-    for warning in made.get("Warnings") or ():
-        log.warning("container.limited", container=name, note=warning)
-    return Made(str(made["Id"]))
 
 
 def _not_started(of: str, why: str) -> ContainerStarted:

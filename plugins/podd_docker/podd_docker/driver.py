@@ -317,7 +317,7 @@ class DockerDriver:
 
     async def usage(self, sandbox: Handle, containers: Sequence[Handle]) -> SandboxUsage:
         self._check_usable()
-        layers = await self._containers.layers(containers)
+        layers = await self._containers.written(containers)
         return await anyio.to_thread.run_sync(look.usage, self._host.layout, sandbox, containers, layers)
 
     async def namespaces(self, sandbox: Handle, containers: Sequence[Handle]) -> Sequence[NamespaceRow]:

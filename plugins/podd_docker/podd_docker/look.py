@@ -57,8 +57,13 @@ def container(pid: int, group: Group) -> Observed | None:
 # ---- usage -----------------------------------------------------------------------------------------------------------
 
 
-def usage(layout: Layout, pod: Handle, containers: Sequence[Handle], layers: Mapping[str, str]) -> SandboxUsage:
-    """layers: by the id of a container, the directory of its writable layer. Raises NotFound: the pod has no cgroup."""
+def sizes(layers: Mapping[str, str]) -> dict[str, int]:
+    """In bytes, of directories that may go meanwhile."""
+    return {of: tree_bytes(path) for of, path in layers.items()}
+
+
+def usage(layout: Layout, pod: Handle, containers: Sequence[Handle], layers: Mapping[str, int]) -> SandboxUsage:
+    """layers: by the id of a container, the bytes in its writable layer. Raises NotFound: the pod has no cgroup."""
     group = _existing(layout, pod)
     holder = layout.group(f"{group.path}/{handles.sandbox_state(pod).docker_id}")
     return SandboxUsage(
@@ -66,7 +71,7 @@ def usage(layout: Layout, pod: Handle, containers: Sequence[Handle], layers: Map
         pod=usage_of(group),
         containers={one.id: usage_of(layout.group(handles.container_state(one).cgroup)) for one in containers},
         overhead=usage_of(holder),
-        layers={of: tree_bytes(path) for of, path in layers.items()},
+        layers=layers,
         interfaces=_interfaces(pod),
     )
 

@@ -18,10 +18,11 @@ from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd_docker import filters, handles, look, plans
 from podd_docker.api import Api
 from podd_docker.config import Section
-from podd_docker.containers import Containers, create
+from podd_docker.containers import Containers
 from podd_docker.found import Found
 from podd_docker.host import Host
 from podd_docker.images import Images
+from podd_docker.making import create
 from podd_docker.plans import Body
 from podd_docker.watch import Watch
 
