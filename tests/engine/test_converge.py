@@ -72,6 +72,38 @@ async def test_a_label_is_taken_in_place(tmp_path: Path, host: FakeHost) -> None
         assert (await apply(one, LABELLED)).action == "unchanged"
 
 
+async def labelled(one: Engine, **labels: str | None) -> None:
+    await one.amend("web", None, labels=labels, annotations={"note": "seen"}, overwrite=True)
+
+
+async def metadata(one: Engine) -> tuple[dict[str, str], dict[str, str]]:
+    meta = (await one.get("web", None)).pod.metadata
+    return dict(meta.labels), dict(meta.annotations)
+
+
+async def test_an_apply_takes_back_only_what_a_manifest_has_given(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, LABELLED)
+        await labelled(one, team="red")
+        assert (await apply(one, LABELLED)).action == "unchanged"
+        assert await metadata(one) == ({"app": "web", "team": "red"}, {"note": "seen"})
+    async with engine(tmp_path, host) as one:
+        result = await apply(one, POD)
+        assert [c.path for c in result.changes] == ["metadata.labels.app"]
+        assert await metadata(one) == ({"team": "red"}, {"note": "seen"})
+        assert (await apply(one, CHANGED)).action == "recreated"
+        assert await metadata(one) == ({"team": "red"}, {"note": "seen"})
+
+
+async def test_a_label_that_a_manifest_gives_too_is_the_manifests_from_then_on(tmp_path: Path, host: FakeHost) -> None:
+    async with engine(tmp_path, host) as one:
+        await apply(one, POD)
+        await labelled(one, app="web")
+        assert (await apply(one, LABELLED)).action == "unchanged"
+        assert (await apply(one, POD)).action == "amended"
+        assert await metadata(one) == ({}, {"note": "seen"})
+
+
 async def test_limits_of_a_pod_that_is_stopped_are_stored(tmp_path: Path, host: FakeHost) -> None:
     async with engine(tmp_path, host) as one:
         first = await apply(one, BOUNDED)

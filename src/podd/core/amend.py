@@ -27,7 +27,8 @@ def amend(state: PodState, asked: ev.AmendAsked, now_ns: int) -> Steps:
     if spec is None or spec != new.spec:
         raise Conflict(f"{name}: the change cannot be made while it is there", remedy="apply makes it anew")
     meta = replace(state.pod.metadata, labels=new.metadata.labels, annotations=new.metadata.annotations)
-    amended = replace(state, pod=replace(state.pod, metadata=meta, spec=spec))
+    applied = state.applied if asked.applied is None else asked.applied
+    amended = replace(state, pod=replace(state.pod, metadata=meta, spec=spec), applied=applied)
     if spec == state.pod.spec and state.not_published is None:
         return amended, []
     generation = state.generation + (spec != state.pod.spec)

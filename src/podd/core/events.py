@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
+from podd.core.applied import Applied
 from podd.driver.contract import ContainerCreated, ContainerStarted, Exit, SandboxCreated, SandboxStatus
 from podd.errors import Kind
 from podd.model.ids import ContainerId, SandboxId
@@ -70,11 +71,12 @@ class AmendAsked(Request):
     """The pod's manifest has changed in what a running pod can take: its metadata, and what its members may use.
 
     of: the pod from which the change was worked out. Raises Conflict where it is another by now, or more than that
-    differs.
+    differs. applied: what is its manifest's now; None: it is no manifest that asks.
     """
 
     pod: Pod
     of: Pod
+    applied: Applied | None = None
 
 
 class DebugAsked(Request):

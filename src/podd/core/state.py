@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from podd.core import container, sandbox
+from podd.core.applied import Applied, given_by
 from podd.core.events import Failure
 from podd.core.restart import Backoff
 from podd.driver.contract import Exit
@@ -101,6 +102,7 @@ class PodState(Value):
     pod: Pod
     driver: str
     created_at_ns: int
+    applied: Applied = Applied()  # what of its metadata is its manifest's
     goal: Goal = Goal()
     volumes: Literal["absent", "preparing", "ready", "stale", "removing"] = "absent"
     images: Literal["absent", "pulling", "ready"] = "absent"  # for the next sandbox, or the one that there is
@@ -152,6 +154,7 @@ def new(
         pod=pod,
         driver=driver,
         created_at_ns=now_ns,
+        applied=given_by(pod),
         source=source,
         replaces=replaces,
         is_late=is_late,

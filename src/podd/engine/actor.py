@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from podd.core import container, pod
 from podd.core import events as ev
+from podd.core.applied import Applied
 from podd.core.state import PodState
 from podd.driver.contract import Driver
 from podd.engine.calls import Calls
@@ -100,15 +101,15 @@ class Actor:
             raise self._not_found() from None
         return await reply.get()
 
-    async def amend(self, change: Callable[[Pod], Pod]) -> PodState:
+    async def amend(self, change: Callable[[Pod], Pod], applied: Applied | None = None) -> PodState:
         """Have the pod changed, or, where somebody else has changed it meanwhile, what has become of it.
 
-        Raises as `change` and `ask`.
+        applied: what is its manifest's now, where a manifest asks. Raises as `change` and `ask`.
         """
         while True:
             pod = self.state.pod
             try:
-                return await self.ask(ev.AmendAsked(pod=change(pod), of=pod))
+                return await self.ask(ev.AmendAsked(pod=change(pod), of=pod, applied=applied))
             except Conflict:
                 if self.state.pod is pod:
                     raise

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 from msgspec.structs import replace
 
-from podd.core import difference, needs, network
+from podd.core import applied, difference, needs, network
 from podd.core import state as st
 from podd.core.difference import Change
 from podd.driver.contract import Driver, NetworkStatus
@@ -194,7 +194,7 @@ class Convergence:
         """Raises Conflict where it is on its way to be gone, or to be another."""
         successor = self._registry.successor(there)
         target = successor or there
-        changes = self._changes(target, pod)
+        changes = self._changes(target, _joined(target, pod))
         if target.state.goal.want == "delete" or (successor and changes):
             what = "replaced" if successor else "deleted"
             meta = pod.metadata
@@ -221,8 +221,10 @@ class Convergence:
 
     def _replacement(self, there: Actor, pod: Pod) -> st.PodState:
         """A pod that is stopped stays stopped, whatever its manifest says now."""
-        new = self._new(pod, replaces=there.state.uid, source=there.state.source)
-        return replace(new, goal=st.Goal(want="stop")) if there.state.goal.want == "stop" else new
+        old = there.state
+        new = self._new(pod, replaces=old.uid, source=old.source)
+        new = replace(new, pod=_joined(there, new.pod))
+        return replace(new, goal=st.Goal(want="stop")) if old.goal.want == "stop" else new
 
     def _new(self, pod: Pod, *, replaces: PodUid | None = None, source: str = "") -> st.PodState:
         now_ns = self._clock.now_ns()
@@ -240,10 +242,15 @@ class Convergence:
         return judged if judged.new is None else but(judged, target=self._accept(judged.new))
 
     async def _amended(self, judged: Judged) -> Judged:
-        if judged.target is None or judged.action not in ("amended", "published", "resized"):
+        target, asked = judged.target, judged.pod
+        if target is None or judged.new is not None:
             return judged
+        given = applied.given_by(asked)
         try:
-            await judged.target.amend(lambda there: difference.amended(there, judged.pod))
+            if judged.action != "unchanged":
+                await target.amend(lambda there: difference.amended(there, _joined(target, asked)), given)
+            elif target.state.applied != given:
+                await target.amend(lambda there: there, given)
         except PoddError as refusal:
             return but(judged, action="refused", refused=refusal, target=None)
         return judged
@@ -257,6 +264,10 @@ class Convergence:
         except TimeoutError:
             late = ", ".join(a.state.pod.metadata.name for a in actors if not applying.converged(a.state))
             raise Unavailable(f"pod {late}: not running after {timeout_s} s", remedy="it goes on starting") from None
+
+
+def _joined(there: Actor, asked: Pod) -> Pod:
+    return applied.joined(asked, there.state.pod, there.state.applied)
 
 
 def _placed(refusal: PoddError, pod: Pod, manifest: Manifest) -> PoddError:
