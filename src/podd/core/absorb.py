@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from podd.core import container, health, reconcile, sandbox
+from podd.core import container, health, lacking, reconcile, sandbox
 from podd.core import events as ev
 from podd.core.change import Steps, updated, warn, with_instance
 from podd.core.look import comes_back, is_due, name_of, of_kind, spec_of
-from podd.core.restart import FIRST_DELAY_S, MAX_DELAY_S, SECOND
+from podd.core.restart import FIRST_DELAY_S, LOOK_AGAIN_S, MAX_DELAY_S, SECOND
 from podd.core.state import FailedStart, PodState
 from podd.driver.contract import ContainerStarted, Exit
 from podd.errors import Kind
@@ -25,6 +25,8 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
         case ev.Resumed():
             state = replace(reconcile.with_possible_times(state, now_ns), queued=())
             return replace(state, recovering=isinstance(state.sandbox, sandbox.Ready)), reconcile.resume(state)
+        case ev.ObjectChanged():
+            return lacking.look_now(state, now_ns), []
         case ev.ImagesQueued() | ev.ImagesPulled() if state.images == "pulling":
             return _absorb_images(state, report, now_ns)
         case ev.VolumesPrepared() | ev.VolumesRemoved():
@@ -37,10 +39,8 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
             return _absorb_container(state, report, now_ns)
         case ev.Probed() | ev.HookDone():
             return health.absorb(state, report, now_ns)
-        case ev.Resized():
-            return _absorb_resized(state, report)
-        case ev.Published():
-            return _absorb_published(state, report)
+        case ev.Resized() | ev.Published():
+            return _absorb_changed(state, report)
         case ev.PredecessorGone() if state.replaces is not None:
             return replace(state, replaces=None, started_at_ns=state.started_at_ns and now_ns), []
         case ev.Frozen() | ev.DiskExceeded() if isinstance(state.sandbox, sandbox.Ready):
@@ -73,7 +73,7 @@ def _absorb_volumes(state: PodState, report: ev.Report, now_ns: int) -> Steps:
         case ev.VolumesPrepared(failure=None):
             return replace(state, volumes="ready"), []
         case ev.VolumesPrepared(failure=ev.Failure() as failure):
-            return _start_failed(replace(state, volumes="stale"), "", "FailedMount", failure, now_ns)
+            return _start_failed(replace(state, volumes="stale"), "", lacking.NO_VOLUMES, failure, now_ns)
         case ev.VolumesRemoved(failure=failure):
             if failure is None:
                 return replace(state, volumes="absent"), []
@@ -121,6 +121,11 @@ def _absorb_frozen(state: PodState, report: ev.Frozen, now_ns: int) -> Steps:
         lost = sandbox.lost(state.sandbox, report.failure.message)
         return replace(state, sandbox=lost, lost_at_ns=now_ns), told
     return replace(state, freezer="frozen" if frozen else "thawed"), told
+
+
+def _absorb_changed(state: PodState, report: ev.Resized | ev.Published) -> Steps:
+    """What was to change of a pod that runs."""
+    return _absorb_resized(state, report) if isinstance(report, ev.Resized) else _absorb_published(state, report)
 
 
 def _absorb_resized(state: PodState, report: ev.Resized) -> Steps:
@@ -303,15 +308,16 @@ def _all_released(state: PodState, started: Sequence[ContainerStarted], now_ns: 
 def _start_failed(state: PodState, culprit: str, reason: str, failure: ev.Failure, now_ns: int) -> Steps:
     """A start of the whole pod could not be, so nothing of it may stay: its sandbox counts as not ready.
 
-    Whether there is another try is the restart policy's, but where nothing lacks but an image: as for the kubelet, that
-    may come at any time. The time until then grows as a crashing container's does.
+    Whether there is another try is the restart policy's, but where nothing lacks but an image, a ConfigMap or a Secret:
+    as for the kubelet, that may come at any time. The time until then grows as a crashing container's does; looking
+    into podd's own memory costs nothing, and goes on steadily.
     """
     if isinstance(state.sandbox, sandbox.NotReady | sandbox.Removing):
         return state, []  # it has failed already, and this is only what follows from that
     tries = state.failed_start.tries + 1 if state.failed_start else 1
-    delay_s = min(FIRST_DELAY_S * 2 ** (tries - 1), MAX_DELAY_S)
-    lacks_image = reason in ev.IMAGE_REASONS
-    no_more = state.pod.spec.restart_policy == "Never" and not lacks_image
+    lacks_object, lacks_image = lacking.is_lack(reason, failure.kind), reason in ev.IMAGE_REASONS
+    delay_s = LOOK_AGAIN_S if lacks_object else min(FIRST_DELAY_S * 2 ** (tries - 1), MAX_DELAY_S)
+    no_more = state.pod.spec.restart_policy == "Never" and not lacks_image and not lacks_object
     again = None if no_more else now_ns + delay_s * SECOND
     failed = FailedStart(failure=failure, reason=reason, culprit=culprit, tries=tries, retry_at_ns=again)
     box = state.sandbox and sandbox.lost(state.sandbox, failure.message)

@@ -158,6 +158,11 @@ def exited(state: Instance, exit: Exit) -> Instance:
     )
 
 
+def lacks_object(instance: Instance | None) -> bool:
+    """It could not be made, because a ConfigMap or Secret was not there, or not as it must be."""
+    return isinstance(instance, Exited) and instance.exit.reason == CONFIG_ERROR
+
+
 def was_made(ended: Exited | Removing) -> bool:
     return ended.exit.reason not in NOT_MADE
 

@@ -24,7 +24,7 @@ from podd.core.look import (
     of_kind,
     spec_of,
 )
-from podd.core.state import FailedStart, Goal, PodState
+from podd.core.state import FailedStart, Goal, Member, PodState
 from podd.driver.contract import Observed
 from podd.errors import Kind
 from podd.model.ids import ContainerId, PodUid, SandboxId
@@ -245,10 +245,15 @@ def _create(state: PodState, name: str, now_ns: int) -> Steps:
         instance=container.Creating(id=id, attempt=attempt),
         attempts=attempt + 1,
         begun=kept.begun + 1,
-        backoff=kept.backoff.next(now_ns) if kept.begun else kept.backoff,
+        backoff=kept.backoff.next(now_ns) if kept.begun and _has_failed(member) else kept.backoff,
     )
     creating = replace(state, members={**state.members, name: begun})
     return creating, [ev.CreateContainer(id=id, name=name, attempt=attempt)]
+
+
+def _has_failed(member: Member) -> bool:
+    """It was not just that what it takes values from was not there."""
+    return member.instance is not None and not container.lacks_object(member.instance)
 
 
 def _ended(state: PodState, now_ns: int) -> Steps:

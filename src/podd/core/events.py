@@ -94,6 +94,10 @@ class Woke(Report):
     """The time that `pod.next_wake` named has come, or podd has just started: look again."""
 
 
+class ObjectChanged(Report):
+    """A ConfigMap or Secret that the pod's manifest names is another now, or gone."""
+
+
 class Resumed(Report):
     """podd has started and taken this pod up from its record. What was under way may or may not have happened."""
 

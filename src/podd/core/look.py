@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from podd.core import container, sandbox
-from podd.core.restart import SECOND, wants_restart
+from podd.core.restart import LOOK_AGAIN_S, SECOND, wants_restart
 from podd.core.state import ContainerKind, Member, PodState
 from podd.driver.contract import Exit
 from podd.model import signals
@@ -95,6 +95,8 @@ def comes_back(state: PodState, name: str) -> bool:
 def due_ns(member: Member) -> int:
     """When one that comes back may be begun again. In a new sandbox nothing waits for what was in the old one."""
     assert isinstance(member.instance, container.Exited)
+    if member.begun and container.lacks_object(member.instance):
+        return member.instance.exit.finished_at_ns + LOOK_AGAIN_S * SECOND
     return member.backoff.due_ns(member.instance.exit.finished_at_ns) if member.begun else 0
 
 

@@ -16,6 +16,7 @@ SECOND = 1_000_000_000
 FIRST_DELAY_S = 10
 MAX_DELAY_S = 300
 RESET_AFTER_S = 600
+LOOK_AGAIN_S = 10  # for a ConfigMap or Secret that is not there
 
 
 class Backoff(Value):

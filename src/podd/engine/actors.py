@@ -24,7 +24,9 @@ from podd.engine.registry import Registry
 from podd.engine.store import Store
 from podd.engine.surroundings import Surroundings
 from podd.errors import NotFound
+from podd.model import references
 from podd.model.objects import Kind
+from podd.model.pod import Pod
 
 log = structlog.get_logger()
 
@@ -129,16 +131,23 @@ class Actors:
             )
 
     def object_changed(self, kind: Kind, namespace: str, name: str) -> None:
-        """A ConfigMap or Secret is another now, or gone: bring the files of pods up to date that have any of it."""
+        """A ConfigMap or Secret is another now, or gone: bring the files of pods up to date that have any of it, and
+        have those look again that lacked it.
+        """
         for actor in self._registry.all():
             pod = actor.state.pod
-            if pod.metadata.namespace == namespace and podvolumes.uses(pod, kind, name):
+            if pod.metadata.namespace == namespace and _names(pod, kind, name):
+                self._beside(actor.report, ev.ObjectChanged())
                 self._beside(self._volumes.refresh, actor)
 
     def _beside(self, task: Callable[[Unpack[Args]], Awaitable[object]], *args: *Args) -> None:
         """Run what belongs to no one actor."""
         assert self._tasks is not None
         self._tasks.start_soon(_contained, task, *args)
+
+
+def _names(pod: Pod, kind: Kind, name: str) -> bool:
+    return any((ref.kind, ref.name) == (kind, name) for ref in references.of(pod))
 
 
 async def _contained(task: Callable[..., Awaitable[object]], *args: object) -> None:

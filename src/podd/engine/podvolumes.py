@@ -21,8 +21,6 @@ from podd.core.state import PodState
 from podd.engine.actor import Actor
 from podd.engine.objects import Objects
 from podd.errors import PoddError
-from podd.model import references
-from podd.model.objects import Kind
 from podd.model.pod import Pod
 
 
@@ -97,13 +95,6 @@ def _tells_addresses(pod: Pod) -> bool:
         v.value_from.field_ref for c in (*pod.spec.init_containers, *pod.spec.containers) for v in c.env if v.value_from
     )
     return any(ref is not None and ref.field_path.startswith("status.") for ref in refs)
-
-
-def uses(pod: Pod, kind: Kind, name: str) -> bool:
-    """It has a volume with files of that object."""
-    return any(
-        (ref.kind, ref.name) == (kind, name) for volume in pod.spec.volumes for ref in references.of_volume(volume, ())
-    )
 
 
 def writes(pod: Pod) -> bool:
