@@ -138,7 +138,7 @@ def _bind_part(mount: Mount, path: str) -> None:
     os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
     volume = os.open(mount.host_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        part = open_below(volume, mount.sub_path)
+        part = open_below(volume, mount.sub_path, mount.container_path)
     finally:
         os.close(volume)
     try:

@@ -372,7 +372,7 @@ def _volume(volume: MountPlan, *, privileged: bool) -> Source:
 
 def _volume_source(volume: MountPlan) -> int:
     whole = os.open(volume["host_path"], os.O_PATH | os.O_CLOEXEC)
-    return open_below(whole, volume["sub_path"]) if volume["sub_path"] else whole
+    return open_below(whole, volume["sub_path"], volume["container_path"]) if volume["sub_path"] else whole
 
 
 def _must_propagate(volume: MountPlan, source: int) -> None:

@@ -14,27 +14,35 @@ from contextlib import suppress
 
 from podd.errors import Invalid
 from podd.linux.syscalls import Resolve, openat2
+from podd.shim.failure import doing
 
 _BELOW = Resolve.BENEATH | Resolve.NO_MAGICLINKS
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def open_below(volume: int, path: str) -> int:
+def open_below(volume: int, path: str, mounted_at: str) -> int:
     """A descriptor (O_PATH) of what lies at path below the directory volume; made as a directory where nothing is.
 
-    Raises Invalid: path leads out of the volume, or is missing in one that is read-only; OSError.
+    No error quotes path: a subPathExpr may have put what a Secret holds into it. mounted_at tells which one it is.
+    Raises Invalid: path leads out of the volume, or is missing in one that is read-only; Denied.
     """
-    try:
+    what = f"volume mount {mounted_at}: its subPath"
+    with doing(what, Invalid):
         try:
-            return openat2(volume, path, os.O_PATH, _BELOW)
-        except FileNotFoundError:
-            return _make(volume, path)
-    except OSError as exc:
-        if exc.errno == errno.EROFS:
-            raise Invalid(f"subPath {path}: is not in the volume, and nothing can be made in it") from exc
-        if exc.errno != errno.EXDEV:
-            raise
-        raise Invalid(f"subPath {path}: leads out of the volume", remedy="look for a symbolic link in it") from exc
+            return _opened(volume, path)
+        except OSError as exc:
+            if exc.errno == errno.EROFS:
+                raise Invalid(f"{what} is not in the volume, and nothing can be made in it") from None
+            if exc.errno == errno.EXDEV:
+                raise Invalid(f"{what} leads out of the volume", remedy="look for a symbolic link in it") from None
+            raise OSError(exc.errno, exc.strerror) from None
+
+
+def _opened(volume: int, path: str) -> int:
+    try:
+        return openat2(volume, path, os.O_PATH, _BELOW)
+    except FileNotFoundError:
+        return _make(volume, path)
 
 
 def _make(volume: int, path: str) -> int:
