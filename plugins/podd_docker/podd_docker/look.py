@@ -1,4 +1,4 @@
-"""What the kernel says about sandboxes and containers. Blocks: for worker threads."""
+"""What the kernel says about sandboxes and containers. Blocks: for worker threads, but for `open_socket`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from podd.driver.contract import (
     CgroupNode,
     Handle,
-    InterfaceUsage,
     NamespaceName,
     NamespaceRow,
     Observed,
@@ -64,29 +64,16 @@ def sizes(layers: Mapping[str, str]) -> dict[str, int]:
 
 def usage(layout: Layout, pod: Handle, containers: Sequence[Handle], layers: Mapping[str, int]) -> SandboxUsage:
     """layers: by the id of a container, the bytes in its writable layer. Raises NotFound: the pod has no cgroup."""
-    group = _existing(layout, pod)
-    holder = layout.group(f"{group.path}/{handles.sandbox_state(pod).docker_id}")
+    group, state = _existing(layout, pod), handles.sandbox_state(pod)
+    holder = layout.group(f"{group.path}/{state.docker_id}")
     return SandboxUsage(
         at_ns=time.time_ns(),
         pod=usage_of(group),
         containers={one.id: usage_of(layout.group(handles.container_state(one).cgroup)) for one in containers},
         overhead=usage_of(holder),
         layers=layers,
-        interfaces=_interfaces(pod),
+        interfaces=[] if state.namespaces.net == "node" else interfaces_of(partial(open_socket, pod)),
     )
-
-
-def _interfaces(pod: Handle) -> list[InterfaceUsage]:
-    if handles.sandbox_state(pod).namespaces.net == "node":
-        return []
-    try:
-        fd = open_socket(pod, socket.AF_NETLINK, socket.SOCK_RAW)
-    except NotFound:  # it is being destroyed
-        return []
-    try:
-        return interfaces_of(fd)
-    finally:
-        os.close(fd)
 
 
 def _existing(layout: Layout, pod: Handle) -> Group:
@@ -160,7 +147,7 @@ def cgroups(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> Cgroup
 
 
 def open_socket(pod: Handle, family: int, kind: int) -> int:
-    """See podd.driver.contract.CanConnect. Raises NotFound: the holder is gone."""
+    """See podd.driver.contract.CanConnect. Nothing in it waits. Raises NotFound: the holder is gone."""
     state = handles.sandbox_state(pod)
     if state.namespaces.net == "node":
         with socket.socket(family, kind | socket.SOCK_NONBLOCK) as opened:

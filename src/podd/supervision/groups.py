@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import socket
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from podd.driver.contract import CgroupNode, InterfaceUsage, Limits, Usage
+from podd.errors import NotFound
 from podd.linux import process, rtnetlink
 from podd.linux.cgroup import Group
 
@@ -20,21 +23,20 @@ def usage_of(group: Group) -> Usage:
     return msgspec.convert(dict(group.usage()), Usage)
 
 
-def interfaces_of(fd: int) -> list[InterfaceUsage]:
-    """Of the network of a NETLINK_ROUTE socket, but for its loopback."""
-    return [
-        InterfaceUsage(
-            name=one.name,
-            received_bytes=one.received_bytes,
-            received_packets=one.received_packets,
-            received_errors=one.received_errors,
-            sent_bytes=one.sent_bytes,
-            sent_packets=one.sent_packets,
-            sent_errors=one.sent_errors,
-        )
-        for one in rtnetlink.interfaces(fd)
-        if one.name != "lo"
-    ]
+def interfaces_of(open_socket: Callable[[int, int], int]) -> list[InterfaceUsage]:
+    """Of the network in which open_socket opens one of a family and kind, but for its loopback.
+
+    None where it raises NotFound: the sandbox is being destroyed.
+    """
+    try:
+        fd = open_socket(socket.AF_NETLINK, socket.SOCK_RAW)
+    except NotFound:
+        return []
+    try:
+        found = rtnetlink.interfaces(fd)
+    finally:
+        os.close(fd)
+    return [msgspec.convert(one._asdict(), InterfaceUsage) for one in found if one.name != "lo"]
 
 
 def node(group: Group, names: Mapping[str, str]) -> CgroupNode:

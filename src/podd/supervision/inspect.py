@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from podd.driver.contract import (
     CgroupNode,
     Handle,
-    InterfaceUsage,
     NamespaceName,
     NamespaceRow,
     SandboxUsage,
@@ -36,27 +35,15 @@ _SHOWN: tuple[NamespaceName, ...] = ("net", "ipc", "uts", "pid", "mnt", "cgroup"
 def usage(pod: Group, sandbox: Handle, containers: Sequence[Handle], layers_dir: str) -> SandboxUsage:
     """layers_dir: of the sandbox's writable layers. Raises NotFound: the pod has no cgroup."""
     _must_exist(pod, sandbox)
+    state = handles.sandbox_state(sandbox)
     return SandboxUsage(
         at_ns=time.time_ns(),
         pod=usage_of(pod),
         containers={container.id: usage_of(pod.child(container.id)) for container in containers},
-        overhead=_overhead(handles.sandbox_state(sandbox).pid),
+        overhead=_overhead(state.pid),
         layers={container.id: tree_bytes(f"{layers_dir}/{container.id}/upper") for container in containers},
-        interfaces=_interfaces(sandbox),
+        interfaces=[] if state.net == "node" else interfaces_of(partial(open_socket, sandbox)),
     )
-
-
-def _interfaces(sandbox: Handle) -> list[InterfaceUsage]:
-    if handles.sandbox_state(sandbox).net == "node":
-        return []
-    try:
-        fd = open_socket(sandbox, socket.AF_NETLINK, socket.SOCK_RAW)
-    except NotFound:  # it is being destroyed
-        return []
-    try:
-        return interfaces_of(fd)
-    finally:
-        os.close(fd)
 
 
 def _overhead(shim: int) -> Usage | None:
