@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import io
 import json
 import os
@@ -17,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import layout
 from effort import Effort
 from figures import Row
 from peers import Skipped
@@ -165,35 +164,10 @@ def _until(is_so: Callable[[], bool]) -> None:
 
 def _push(folder: str, registry: str) -> None:
     """An image as they are in life: half of it is compressed to little, half cannot be compressed."""
-    blobs = Path(folder) / "blobs/sha256"
-    blobs.mkdir(parents=True)
     dice = random.Random(200)  # noqa: S311  always the same image
-    tars = [_layer(dice, number) for number in range(LAYERS)]
-    config = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars]},
-    }
-    kind = "application/vnd.oci.image"
-    layers = [_blob(blobs, gzip.compress(tar, 6, mtime=0), f"{kind}.layer.v1.tar+gzip") for tar in tars]
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": f"{kind}.manifest.v1+json",
-        "config": _blob(blobs, json.dumps(config).encode(), f"{kind}.config.v1+json"),
-        "layers": layers,
-    }
-    listed = _blob(blobs, json.dumps(manifest).encode(), f"{kind}.manifest.v1+json")
-    (Path(folder) / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [listed]}))
-    (Path(folder) / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    layout.write(folder, [_layer(dice, number) for number in range(LAYERS)])
     target = ["--dest-tls-verify=false", f"oci:{folder}", f"docker://{registry}/{NAME}"]
     subprocess.run(["skopeo", "--insecure-policy", "copy", "--quiet", *target], check=True)
-
-
-def _blob(blobs: Path, content: bytes, kind: str) -> dict[str, object]:
-    digest = hashlib.sha256(content).hexdigest()
-    (blobs / digest).write_bytes(content)
-    return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(content)}
 
 
 def _layer(dice: random.Random, number: int) -> bytes:

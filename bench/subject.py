@@ -158,11 +158,14 @@ class Podd:
 
     # ---- what it is asked
 
-    def manifest(self, name: str) -> str:
-        """Three members with limits; the default seccomp profile, capabilities and masked paths are podd's own."""
+    def manifest(self, name: str, image: str = "") -> str:
+        """Three members with limits; the default seccomp profile, capabilities and masked paths are podd's own.
+
+        image: of this pod, instead of the one that all have.
+        """
         limits = {"cpu": str(CPUS), "memory": f"{MEMORY_MIB}Mi", "podd.io/pids": PIDS}
-        image = {"image": self._image, "imagePullPolicy": "IfNotPresent"}
-        container = {**image, "command": COMMAND, "resources": {"limits": limits}}
+        made_from = {"image": image or self._image, "imagePullPolicy": "IfNotPresent"}
+        container = {**made_from, "command": COMMAND, "resources": {"limits": limits}}
         return _pod(name, [{"name": f"c{number}", **container} for number in range(MEMBERS)])
 
     def probed(self, name: str, probe: dict[str, Any]) -> str:

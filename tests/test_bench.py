@@ -59,6 +59,8 @@ NETWORK = {
     "loopback: start": "ms",
     "bridge: start": "ms",
     "bridge: start, as many times loopback": "x",
+    "bridge, 10 layers: start, as many times loopback": "x",
+    "both families: start, as many times loopback": "x",
     "loopback: delete, grace 0": "ms",
     "bridge: delete, grace 0": "ms",
     "bridge: plugin bridge ADD": "ms",

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from ground import Ground, must_have, own_network, tell
+from ground import SHIPPED, Ground, must_have, own_network, tell
 from real import until
 from scripted import Scripted
 from structlog.testing import capture_logs
@@ -135,10 +135,10 @@ async def test_a_network_that_was_damaged_is_told(lab: Lab, net: Scripted) -> No
 @pytest.fixture
 def real(net: Scripted, tmp_path: Path) -> Iterator[None]:
     """The shipped network, in a namespace of the test's own."""
-    must_have("bridge", "host-local", "portmap", "firewall", "bandwidth")
+    must_have("bridge", "host-local", "portmap", "firewall")
     (tmp_path / "ground").mkdir()
     (net.top / "conf" / "10.conflist").unlink()
-    ground = Path(Ground(tmp_path / "ground").places.conf_dir) / "10.conflist"
+    ground = Path(Ground(tmp_path / "ground", shipped=SHIPPED).places.conf_dir) / "10.conflist"
     ground.rename(net.top / "conf" / "10.conflist")
     with own_network():
         tell("ip", "link", "add", "podd0", "type", "bridge")  # it stays, and is none of a sandbox's

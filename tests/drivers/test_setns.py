@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
-from ground import Ground, must_have, own_network, tell
+from ground import SHIPPED, Ground, must_have, own_network, tell
 
 from podd.driver.contract import Driver, Handle
 from podd.driver.hookspecs import DriverPaths
@@ -52,7 +52,7 @@ class TestSetnsConnected(Network):
 
     @pytest.fixture(autouse=True)
     def network(self) -> Iterator[None]:
-        must_have("bridge", "host-local", "portmap", "firewall", "bandwidth")
+        must_have("bridge", "host-local", "portmap", "firewall")
         with own_network():
             tell("ip", "link", "add", "podd0", "type", "bridge")  # the plugin would make it, and leave it
             yield
@@ -60,4 +60,4 @@ class TestSetnsConnected(Network):
     @pytest.fixture
     def paths(self, tmp_path: Path) -> DriverPaths:
         places = {f"{part}_dir": f"{tmp_path}/{part}" for part in ("run", "state", "log")}
-        return DriverPaths(**places, network=Ground(tmp_path).places)
+        return DriverPaths(**places, network=Ground(tmp_path, shipped=SHIPPED).places)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ground import SHIPPED, own_network
+from ground import FULL, own_network
 from real import CONFIG, Podd, manifest, sleeper
 from running import running
 
@@ -95,7 +95,7 @@ def inside(holder: subprocess.Popen[bytes], words: str) -> None:
 
 
 def networked(there: Place, driver: str, *, configure: bool = True) -> Iterator[Podd]:
-    """configure: with the configuration that podd ships."""
+    """configure: with the fuller one of the configurations that podd ships."""
     config = CONFIG
     if driver != "setns":
         config = f'default_driver = "{driver}"\n{CONFIG}\n[drivers.{driver}]\ncgroup_parent = "{{cgroup}}"\n'
@@ -108,7 +108,7 @@ def networked(there: Place, driver: str, *, configure: bool = True) -> Iterator[
 
 
 def write_network(folder: Path) -> None:
-    document = json.loads(SHIPPED.read_text())
+    document = json.loads(FULL.read_text())
     document["plugins"][0]["ipam"]["dataDir"] = f"{folder}/leases"
     (folder / "cni.d").mkdir(exist_ok=True)
     (folder / "cni.d" / "10-podd.conflist").write_text(json.dumps(document))

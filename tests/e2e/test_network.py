@@ -152,6 +152,7 @@ def test_a_pod_whose_bandwidth_is_limited(podd: Podd, there: Place) -> None:
     pod["metadata"]["annotations"] = {"kubernetes.io/ingress-bandwidth": "10M"}
     podd.apply(json.dumps(pod))
     assert there.get(ips(podd, "a")[0]) == "a"
+    assert "rate 10Mbit" in tell("nsenter", f"--net={there.host}", "tc", "qdisc")
 
 
 @both

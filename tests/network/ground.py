@@ -17,7 +17,11 @@ from podd.driver.hookspecs import NetworkPlaces
 from podd.linux import namespaces
 from podd.linux.syscalls import CloneFlag, setns, unshare
 
-SHIPPED = Path(__file__).parents[2] / "config" / "cni" / "10-podd.conflist"
+CONFIG = Path(__file__).parents[2] / "config" / "cni"
+SHIPPED = CONFIG / "10-podd.conflist"
+FULL = CONFIG / "full" / "10-podd.conflist"
+"""Both are shipped: the one that is told of first, and the one with IPv6 and limits of bandwidth as well."""
+
 MARKS = ("podd0", "10.86.", "fd86:")
 """What all that is made here has in its names and rules."""
 
@@ -68,11 +72,11 @@ def rules() -> list[str]:
 
 
 class Ground:
-    """A configuration that podd ships, or a lesser one, with leases below a test's folder."""
+    """A configuration that podd ships, or one with other plugins, with leases below a test's folder."""
 
-    def __init__(self, top: Path, plugins: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, top: Path, plugins: list[dict[str, Any]] | None = None, *, shipped: Path = FULL) -> None:
         self.top = top
-        document = json.loads(SHIPPED.read_text())
+        document = json.loads(shipped.read_text())
         document["plugins"] = plugins or document["plugins"]
         document["plugins"][0]["ipam"]["dataDir"] = f"{top}/leases"
         (top / "conf").mkdir()

@@ -77,11 +77,16 @@ def test_capabilities_reach_those_who_declare_them() -> None:
             {"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "127.0.0.1"},
         ]
     }
-    assert told(BANDWIDTH, **asked)["runtimeConfig"] == {"bandwidth": {"ingressRate": 1000, "ingressBurst": 2**31 - 1}}
+    assert told(BANDWIDTH, **asked)["runtimeConfig"] == {"bandwidth": {"ingressRate": 1000, "ingressBurst": 8 * 65536}}
     assert told(ALL, **asked)["runtimeConfig"] == {
         "dns": {"servers": ["10.0.0.1"]},
         "io.kubernetes.cri.pod-annotations": {"a": "b"},
     }
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(1000, 8 * 65536), (10**6, 10**6), (10**9, 10**9), (10**15, 2**31 - 1)])
+def test_how_much_may_pass_at_once(rate: int, burst: int) -> None:
+    assert call.burst_bits(rate) == burst
 
 
 def test_valid_attachments_under_both_names() -> None:

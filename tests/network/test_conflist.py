@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ground import FULL, SHIPPED
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -15,7 +16,6 @@ from podd.errors import Invalid
 from podd.network import conflist, folder
 
 ONE = {"type": "bridge"}
-SHIPPED = Path(__file__).parents[2] / "config" / "cni" / "10-podd.conflist"
 
 
 def text(**keys: Any) -> bytes:
@@ -115,11 +115,13 @@ def test_a_document_says_all_of_it() -> None:
     assert conflist.name_of(json.dumps(network.document()).encode()) == "", "no file is needed to understand it"
 
 
-def test_the_shipped_one_is_valid() -> None:
-    network = conflist.parse(SHIPPED.read_bytes())
-    assert [plugin.type for plugin in network.plugins] == ["bridge", "portmap", "firewall", "bandwidth"]
-    assert network.can("portMappings")
-    assert network.can("bandwidth")
+def test_the_shipped_ones_are_valid() -> None:
+    network, full = (conflist.parse(path.read_bytes()) for path in (SHIPPED, FULL))
+    assert [plugin.type for plugin in network.plugins] == ["bridge", "portmap", "firewall"]
+    assert [plugin.type for plugin in full.plugins] == ["bridge", "portmap", "firewall", "bandwidth"]
+    assert full.name == network.name, "so that one takes the other's place, and pods keep their addresses"
+    assert full.can("portMappings")
+    assert full.can("bandwidth")
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------

@@ -6,22 +6,26 @@ import json
 import os
 import random
 import signal
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
 import pytest
-from ground import Ground, must_have, own_network, pod_network, rules, tell
+from ground import FULL, SHIPPED, Ground, must_have, own_network, pod_network, rules, tell
 
 from podd.driver.contract import PortMapping
 from podd.errors import PoddError, Unavailable
+from podd.linux import namespaces
 from podd.network.call import Wanted
 from podd.network.network import Networks
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
+PORT = 8000
 WEB = PortMapping(container_port=80, host_port=8080)
 SMALL = [
     {
@@ -81,11 +85,13 @@ def warm(ground: Ground, **more: object) -> list[str]:
     return ground.left()
 
 
-def test_the_shipped_configuration(ground: Ground) -> None:
-    before = warm(ground, ingress_bits=1_000_000)
+@pytest.mark.parametrize(("shipped", "families"), [(SHIPPED, ["10"]), (FULL, ["10", "fd86"])])
+def test_the_shipped_configurations(tmp_path: Path, shipped: Path, families: list[str]) -> None:
+    ground = Ground(tmp_path, shipped=shipped)
+    before = warm(ground)
     with pod_network() as netns:
-        ips = attach(ground, "a" * 16, netns, ports=[WEB], ingress_bits=1_000_000, egress_bits=2_000_000)
-        assert [ip.split(".")[0].split(":")[0] for ip in ips] == ["10", "fd86"]
+        ips = attach(ground, "a" * 16, netns, ports=[WEB])
+        assert [ip.split(".")[0].split(":")[0] for ip in ips] == families
         assert any("8080" in rule for rule in rules())
         assert attach(ground, "a" * 16, netns, ports=[WEB]) == ips
         assert f"{ips[0]}/16" in tell("nsenter", f"--net={netns}", "ip", "-o", "address", "show", "eth0")
@@ -100,6 +106,64 @@ def test_the_shipped_configuration(ground: Ground) -> None:
     assert ground.left() == before
     status = anyio.run(Networks("setns", ground.places).status)
     assert (status.ready, status.name) == (True, "podd")
+
+
+def test_one_shipped_configuration_takes_the_others_place(tmp_path: Path) -> None:
+    """On the same bridge, with the same leases: who was connected by one is let go by it when the other counts."""
+    ground = Ground(tmp_path, shipped=SHIPPED)
+    file = tmp_path / "conf" / "10.conflist"
+    leases = json.loads(file.read_text())["plugins"][0]["ipam"]["dataDir"]
+    with pod_network() as one, pod_network() as other:
+        (first,) = attach(ground, "a" * 16, one)
+        document = json.loads(FULL.read_text())
+        document["plugins"][0]["ipam"]["dataDir"] = leases
+        file.write_text(json.dumps(document))
+        second, _ = attach(ground, "b" * 16, other)
+        assert first != second
+        with closing(listener(other, second)), socket_of(one) as client:
+            client.connect((second, PORT))
+        detach(ground, "a" * 16)
+        detach(ground, "b" * 16)
+    assert not [line for line in ground.left() if first in line or second in line]
+
+
+RATE = 16_000_000
+MEGABYTE = 10**6
+
+
+def test_a_rate_is_a_rate(ground: Ground) -> None:
+    """After a second's worth of it, which may pass at once, what is left takes its time; both ways."""
+    with pod_network() as netns:
+        (ip, _) = attach(ground, "a" * 16, netns, ingress_bits=RATE, egress_bits=RATE)
+        with closing(listener(netns, ip)) as server, socket.create_connection((ip, PORT), 5) as outside:
+            inside, _ = server.accept()
+            with inside:
+                for sender, receiver in ((outside, inside), (inside, outside)):
+                    assert passing_s(sender, receiver, 3 * MEGABYTE) >= (3 * MEGABYTE * 8 - RATE) / RATE
+        detach(ground, "a" * 16)
+
+
+def listener(netns: str, ip: str) -> socket.socket:
+    server = socket_of(netns)
+    server.bind((ip, PORT))
+    server.listen()
+    return server
+
+
+def socket_of(netns: str) -> socket.socket:
+    made = socket.socket(fileno=namespaces.open_socket(netns, socket.AF_INET, socket.SOCK_STREAM))
+    made.settimeout(5)
+    return made
+
+
+def passing_s(sender: socket.socket, receiver: socket.socket, size: int) -> float:
+    began = time.monotonic()
+    sending = threading.Thread(target=sender.sendall, args=(bytes(size),))
+    sending.start()
+    while size:
+        size -= len(receiver.recv(size))
+    sending.join()
+    return time.monotonic() - began
 
 
 def test_a_pods_namespace_that_has_vanished(ground: Ground) -> None:

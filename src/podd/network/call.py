@@ -14,9 +14,11 @@ from podd.network.result import Result
 INTERFACE = "eth0"
 """The name of a pod's interface, by agreement of all runtimes."""
 
-BURST_BITS = 2**31 - 1
-"""How much may pass at once before a rate counts: as much as a kubelet says, which is for plugins a few seconds' worth
-of a fast link."""
+BURST_S = 1
+LEAST_BURST_BITS, MOST_BURST_BITS = 8 * 65536, 2**31 - 1
+"""How much may pass at once before a rate counts: a second's worth of it; but a whole segment as the kernel hands them
+on, and no more than plugins can count. (A kubelet says the most, always: a quarter of a gigabyte has passed before a
+pod is limited.)"""
 
 
 class Wanted(Value):
@@ -72,7 +74,7 @@ def _capability_args(wanted: Wanted) -> dict[str, Any]:
         key: value
         for name, bits in rates.items()
         if bits is not None
-        for key, value in ((f"{name}Rate", bits), (f"{name}Burst", BURST_BITS))
+        for key, value in ((f"{name}Rate", bits), (f"{name}Burst", burst_bits(bits)))
     }
     if bandwidth:
         args["bandwidth"] = bandwidth
@@ -82,6 +84,10 @@ def _capability_args(wanted: Wanted) -> dict[str, Any]:
     if wanted.annotations:
         args["io.kubernetes.cri.pod-annotations"] = dict(wanted.annotations)
     return args
+
+
+def burst_bits(rate: int) -> int:
+    return min(max(BURST_S * rate, LEAST_BURST_BITS), MOST_BURST_BITS)
 
 
 def port_mappings(ports: Sequence[PortMapping]) -> list[dict[str, Any]]:

@@ -177,8 +177,11 @@ def _pod(record: dict[str, Any]) -> str:
 
 
 def _replace(directory: str, name: str, content: bytes) -> None:
-    """Whole or not at all, whatever happens to the power. There is one temporary file: who writes holds the lock."""
-    temporary = f"{directory}/.new"
+    """Whole or not at all, whatever happens to the power; and a name that was not there before is there afterwards.
+
+    There is one temporary file: who writes holds the lock.
+    """
+    temporary, is_new = f"{directory}/.new", not os.path.lexists(f"{directory}/{name}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb", closefd=False) as file:
@@ -187,6 +190,11 @@ def _replace(directory: str, name: str, content: bytes) -> None:
     finally:
         os.close(fd)
     os.rename(temporary, f"{directory}/{name}")
+    if is_new:  # else whichever of the two is found undoes it: what plugins keep on the disk goes by names alone
+        _sync_folder(directory)
+
+
+def _sync_folder(directory: str) -> None:
     folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

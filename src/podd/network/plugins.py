@@ -64,7 +64,8 @@ class Plugins:
         began = anyio.current_time()
         done = await _run(path, told, call.stdin(network, plugin, made, **more))
         took_ms = round((anyio.current_time() - began) * 1000, 1)
-        log.debug("plugin.called", plugin=plugin.type, command=command, status=done.status, took_ms=took_ms)
+        about = {"network": network.name, **({"sandbox": made.sandbox} if made is not None else {})}
+        log.debug("plugin.called", plugin=plugin.type, command=command, **about, status=done.status, took_ms=took_ms)
         if done.status:
             raise result.refusal(plugin.type, command, done.stdout, done.stderr, done.status)
         if len(done.stdout) > MAX_ANSWER:
