@@ -228,7 +228,14 @@ class Pod:
     def exec_hold(
         self, plan: ContainerPlan, pidfd: int, argv: Sequence[str], *, tty: bool = False, env: Any = ()
     ) -> Child:
-        request: ExecPlan = {"id": "e", "argv": list(argv), "env": list(env), "tty": tty, "terminal_size": (24, 80)}
+        request: ExecPlan = {
+            "id": "e",
+            "argv": list(argv),
+            "env": list(env),
+            "tty": tty,
+            "terminal_size": (24, 80),
+            "bound": False,
+        }
         with Root.at(plan["lowers"][0]) as root:
             identity = resolve_identity(root, plan)
         return self._start(

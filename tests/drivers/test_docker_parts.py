@@ -28,10 +28,12 @@ from podd.driver.contract import (
 )
 from podd.errors import Invalid, Unavailable, Unsupported
 from podd.linux import capabilities
+from podd.linux.process import identity
 from podd.model.ids import ContainerId, PodUid, SandboxId
 from podd_docker import filters, holder, logs, plans, times
 from podd_docker.config import parse
 from podd_docker.containers import Containers
+from podd_docker.execs import BOUND, end_bound
 from podd_docker.found import Found
 from podd_docker.handles import SandboxState
 
@@ -494,3 +496,24 @@ def test_nothing_else_is_changed(tmp_path: Path, config: dict[str, Any]) -> None
 def test_a_wrong_section(section: dict[str, Any], why: str) -> None:
     with pytest.raises(Invalid, match=why):
         parse("docker", section)
+
+
+# ---- execs -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_to_end_with_a_podd_that_was_killed_is_ended_by_the_next(tmp_path: Path) -> None:
+    """And exactly that: a number that another process has by now is left alone."""
+    with subprocess.Popen(["sleep", "3600"]) as left, subprocess.Popen(["sleep", "3600"]) as stranger:
+        try:
+            other = identity(stranger.pid)._replace(starttime_ticks=1)
+            for name, one in (("exec-1", identity(left.pid)), ("exec-2", other)):
+                (tmp_path / name).mkdir()
+                (tmp_path / name / BOUND).write_text(json.dumps(one._asdict()))
+            (tmp_path / "exec-3").mkdir()
+            end_bound(str(tmp_path))
+            assert left.wait(timeout=10) == -signal.SIGKILL
+            assert stranger.poll() is None
+        finally:
+            left.kill()
+            stranger.kill()
+    assert [path.name for path in tmp_path.iterdir()] == ["exec-3"]

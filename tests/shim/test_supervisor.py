@@ -544,7 +544,14 @@ def test_terminal(pod: TestPod) -> None:
 
 
 def exec_plan(name: str, *argv: str, tty: bool = False) -> dict[str, Any]:
-    return {"id": name, "argv": list(argv), "env": [["EXTRA", "more"]], "tty": tty, "terminal_size": [0, 0]}
+    return {
+        "id": name,
+        "argv": list(argv),
+        "env": [["EXTRA", "more"]],
+        "tty": tty,
+        "terminal_size": [0, 0],
+        "bound": False,
+    }
 
 
 def run_exec(
@@ -613,6 +620,24 @@ def test_exec_needs_a_running_container(pod: TestPod) -> None:
     pod.create(plan)
     with pytest.raises(Conflict):
         run_exec(pod, plan, exec_plan("e1", "true"))
+
+
+def test_a_bound_exec_ends_when_its_asker_hangs_up(pod: TestPod, sleeper: ContainerPlan) -> None:
+    """podd was killed: what a probe runs must not run on with nobody waiting for it, nor be run beside it again."""
+    asker = Client.to_shim(pod.run_dir)
+    read, write = os.pipe()
+    request = {**exec_plan("e1", "sh", "-c", "sleep 987667; :"), "bound": True}
+    asker.call("exec", [write, write, write], container=sleeper["id"], exec=request)
+    os.close(write)
+    null = os.open("/dev/null", os.O_RDWR)
+    free = exec_plan("e2", "sleep", "987668")
+    asker.call("exec", [null, null, null], container=sleeper["id"], exec=free)
+    os.close(null)
+    asker.close()
+    assert os.read(read, 1) == b"", "it and what it started have let go of their output"
+    assert pod.client.call("exec_wait", exec="e1")["signal"] == 9
+    os.close(read)
+    assert len(pod.group.pids()) == 2, "the sleeper, and what is not bound"
 
 
 def test_exec_kill_ends_it_and_what_it_started(pod: TestPod, sleeper: ContainerPlan) -> None:

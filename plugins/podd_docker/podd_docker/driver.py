@@ -41,7 +41,7 @@ from podd_docker import handles, look
 from podd_docker.api import Api
 from podd_docker.config import parse
 from podd_docker.containers import Containers
-from podd_docker.execs import Execs
+from podd_docker.execs import Execs, end_bound
 from podd_docker.flights import Flights
 from podd_docker.hold import Holds
 from podd_docker.host import Host
@@ -111,6 +111,7 @@ class DockerDriver:
         self._flights = Flights(self._tasks)
         self._watch = Watch(self._api, self._paths.run_dir)
         self._execs = Execs(folder, self._section.exec_root, self._tasks)
+        await anyio.to_thread.run_sync(end_bound, folder)
         images = Images(self._api, self._tasks)
         how = (self._api, self._host, self._watch, self._tasks)
         holds = Holds(self._section.exec_root, folder)

@@ -30,6 +30,7 @@ from podd.driver.contract import ExecRequest, Exit
 from podd.errors import Conflict, Invalid, NotFound, PoddError, Unavailable, Unsupported
 from podd.linux import inotify
 from podd.linux.process import PidIdentity, identity, open_pidfd
+from podd.shim.files import write_json
 from podd_docker.flights import guarded
 from podd_docker.handles import ContainerState
 from podd_docker.hold import FIFO, NAMESPACE
@@ -37,15 +38,30 @@ from podd_docker.hold import FIFO, NAMESPACE
 KEPT = 512
 """Ends of execs that are remembered."""
 
+DYING_S = 2
+"""How long the end of one that was killed is waited for: in a pod that is paused it does not come."""
+
+BOUND = "bound"
+"""The file that names the process of an exec which is to end with podd, for the podd after one that was killed."""
+
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _WITH_TERMINAL = 'exec <"$0" >"$0" 2>&1 && exec "$@"'
 """A session's first process that opens a terminal gets it as its controlling one; so the runtime learns of its size."""
 
 
+def end_bound(run_dir: str) -> None:
+    """Those that an earlier podd has left behind, and that were to end with it. Blocks."""
+    for path in glob.glob(f"{glob.escape(run_dir)}/exec-*/{BOUND}"):
+        with suppress(FileNotFoundError, ProcessLookupError), open(path, encoding="utf-8") as file:
+            _kill_exactly(PidIdentity(**json.load(file)))
+        shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+
+
 class _Exec:
-    def __init__(self, folder: str, argv0: str) -> None:
+    def __init__(self, folder: str, request: ExecRequest) -> None:
         self.folder = folder
-        self.argv0 = argv0
+        self.argv0 = request.argv[0] if request.argv else ""
+        self.bound = request.bound
         self.pidfd = -1  # of the runtime, which ends as the program does
         self.terminal: int | None = None
         self.program: PidIdentity | None = None
@@ -68,7 +84,7 @@ class Execs:
     ) -> tuple[str, int | None]:
         """Raises Conflict: the container does not run; Invalid: the command cannot be run; Unsupported: no runtime."""
         exec_id = secrets.token_hex(8)
-        run = _Exec(f"{self._run_dir}/exec-{exec_id}", request.argv[0] if request.argv else "")
+        run = _Exec(f"{self._run_dir}/exec-{exec_id}", request)
         with anyio.CancelScope(shield=True):  # short: what is spawned must be attended to
             await anyio.to_thread.run_sync(self._spawn, run, container, request, stdio)
         self._execs[exec_id] = run
@@ -144,6 +160,8 @@ class Execs:
             run.exit = await anyio.to_thread.run_sync(_end_of, run)
         finally:
             with anyio.CancelScope(shield=True):
+                if run.exit is None and run.bound:
+                    await _end_now(run)
                 await anyio.to_thread.run_sync(lambda: shutil.rmtree(run.folder, ignore_errors=True))
             os.close(run.pidfd)
             if run.exit is None:
@@ -172,7 +190,16 @@ def _read_pid(run: _Exec) -> bool:
         return False
     with suppress(ProcessLookupError):
         run.program = identity(pid)
+        if run.bound:
+            write_json(f"{run.folder}/{BOUND}", run.program._asdict())
     return True
+
+
+async def _end_now(run: _Exec) -> None:
+    _kill(run)
+    with anyio.move_on_after(DYING_S):
+        await anyio.wait_readable(run.pidfd)
+        os.waitid(os.P_PIDFD, run.pidfd, os.WEXITED)  # noqa: ASYNC222  it has ended
 
 
 def _end_of(run: _Exec) -> Exit:
@@ -202,11 +229,16 @@ def _kill(run: _Exec) -> None:
             if not run.over.is_set():
                 signal.pidfd_send_signal(run.pidfd, signal.SIGKILL)
             return
-        pidfd = open_pidfd(run.program)
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        finally:
-            os.close(pidfd)
+        _kill_exactly(run.program)
+
+
+def _kill_exactly(program: PidIdentity) -> None:
+    """Raises ProcessLookupError: it is gone."""
+    pidfd = open_pidfd(program)
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
 
 
 # ---- how it is spawned

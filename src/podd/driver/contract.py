@@ -376,6 +376,7 @@ class ExecRequest(Value):
     tty: bool = False
     terminal_size: tuple[int, int] = (0, 0)  # rows, columns, as the process first sees it; 0: not known
     env: Sequence[tuple[str, str]] = ()  # added to the container's
+    bound: bool = False  # it ends when podd does: by SIGKILL, at the latest when the driver is entered again
 
 
 @runtime_checkable

@@ -154,12 +154,13 @@ class Attendant:
                 "resize": self._resize,
                 "status": self._status,
                 "destroy_container": self._destroy_container,
-                "exec": self._exec,
                 "exec_wait": self._exec_wait,
                 "exec_kill": self._exec_kill,
                 "attach": self._attach,
                 "shutdown": self._shutdown,
             },
+            {"exec": self._exec},
+            self._execs.end_of,
         )
 
     def run(self, *, is_first: bool) -> None:
@@ -385,8 +386,10 @@ class Attendant:
 
     # ---- execs -------------------------------------------------------------------------------------------------------
 
-    async def _exec(self, args: dict[str, Any], fds: Descriptors) -> Answer:
-        pid, terminal = await self._execs.start(self._known(args["container"]), args["exec"], fds)
+    async def _exec(self, peer: str, args: dict[str, Any], fds: Descriptors) -> Answer:
+        pid, terminal = await self._execs.start(self._known(args["container"]), args["exec"], fds, peer)
+        if not self._peers.has(peer):  # it has hung up meanwhile
+            self._execs.end_of(peer)
         return {"pid": pid}, terminal
 
     async def _exec_wait(self, args: dict[str, Any], _fds: Descriptors) -> Answer:

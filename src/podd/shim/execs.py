@@ -31,6 +31,7 @@ class Saved(TypedDict):
 
     pid: int
     started_at_ns: int
+    asker: str  # the peer with which it ends; "": it outlives whoever asked for it
     exit: ExitRecord | None
 
 
@@ -47,6 +48,10 @@ class Exec:
 
     def save(self) -> Saved:
         return {**self._saved, "exit": self.ended.value if self.ended.done else None}
+
+    @property
+    def asker(self) -> str:
+        return self._saved["asker"]
 
     async def follow(self) -> ExitRecord:
         assert self.process is not None
@@ -101,8 +106,17 @@ class Execs:
             process = self._pod.keeping.child(one["pid"]) if one["exit"] is None else None
             self._add(name, Exec(one, process))
 
-    async def start(self, container: Container, plan: ExecPlan, fds: Descriptors) -> tuple[int, list[int]]:
-        """Its pid, and its terminal's master, owned by the caller. Raises Invalid, Conflict, and as `stage`."""
+    def end_of(self, asker: str) -> None:
+        """It has hung up: nobody waits any more for what is bound to it."""
+        for entry in self._execs.values():
+            if entry.asker == asker and not entry.ended.done:
+                entry.kill()
+
+    async def start(self, container: Container, plan: ExecPlan, fds: Descriptors, asker: str) -> tuple[int, list[int]]:
+        """Its pid, and its terminal's master, owned by the caller. Raises Invalid, Conflict, and as `stage`.
+
+        asker: a peer, with which it ends if it is bound.
+        """
         name = plan["id"]
         if name in self._execs or name in self._starting:
             raise Conflict(f"exec {name}: it was started already")
@@ -117,7 +131,9 @@ class Execs:
         finally:
             self._starting.remove(name)
         started_at_ns = time.time_ns() - (time.monotonic_ns() - released_ns)
-        self._add(name, Exec({"pid": process.pid, "started_at_ns": started_at_ns, "exit": None}, process))
+        bound_to = asker if plan["bound"] else ""
+        saved: Saved = {"pid": process.pid, "started_at_ns": started_at_ns, "asker": bound_to, "exit": None}
+        self._add(name, Exec(saved, process))
         self._pod.save()
         return process.pid, terminal
 

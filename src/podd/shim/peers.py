@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from podd.errors import Invalid
@@ -29,6 +30,7 @@ ACCEPT_AGAIN_S = 1.0
 
 Answer = tuple[Mapping[str, Any], list[int]]
 Verb = Callable[[dict[str, Any], Descriptors], Coroutine[Later[Any], None, Answer]]
+VerbOfPeer = Callable[[str, dict[str, Any], Descriptors], Coroutine[Later[Any], None, Answer]]
 
 
 class Peer:
@@ -115,8 +117,18 @@ class Peer:
 class Peers:
     """All connections, and the socket where new ones come. They are kept for the next attendant."""
 
-    def __init__(self, loop: Loop, keeping: Keeping, verbs: Mapping[str, Verb]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        keeping: Keeping,
+        verbs: Mapping[str, Verb],
+        verbs_of_peers: Mapping[str, VerbOfPeer],
+        on_gone: Callable[[str], None],
+    ) -> None:
+        """verbs_of_peers: those that are told first the name of who asks. on_gone: told the name of who has left."""
         self.loop = loop
+        self._verbs_of_peers = verbs_of_peers
+        self._on_gone = on_gone
         self.asked = 0  # requests so far
         self._keeping = keeping
         self._verbs = verbs
@@ -142,6 +154,9 @@ class Peers:
                 peer.subscribed = name in subscribers
                 self._peers.append(peer)
 
+    def has(self, name: str) -> bool:
+        return any(peer.name == name for peer in self._peers)
+
     def first(self) -> Peer:
         """The one that came with the fork."""
         return self._peers[0]
@@ -160,6 +175,8 @@ class Peers:
         """Raises Invalid: no such verb."""
         if name == "subscribe":
             return _subscribe(peer)
+        if name in self._verbs_of_peers:
+            return partial(self._verbs_of_peers[name], peer.name)
         if name not in self._verbs:
             raise Invalid(f"request: verb {name!r}: not known", remedy="podd and this shim are of different versions")
         return self._verbs[name]
@@ -175,6 +192,7 @@ class Peers:
     def on_closed(self, peer: Peer) -> None:
         self._peers.remove(peer)
         self._keeping.drop(peer.name)
+        self._on_gone(peer.name)
 
     def _watch(self, listener: socket.socket) -> None:
         listener.setblocking(False)

@@ -187,3 +187,4 @@ class ExecPlan(TypedDict):
     env: list[tuple[str, str]]  # added to the container's
     tty: bool
     terminal_size: tuple[int, int]  # rows, columns
+    bound: bool  # it ends when who asked for it hangs up

@@ -327,6 +327,7 @@ class ShimDriver:
             env=list(request.env),
             tty=request.tty,
             terminal_size=request.terminal_size,
+            bound=request.bound,
         )
         _, fds = await link.call(
             "exec",

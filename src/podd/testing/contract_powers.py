@@ -103,6 +103,24 @@ class Powers:
         await lab.driver.signal_containers([container], 9)
         assert (await driver.exec_wait(container, execs[1])).signal == 9
 
+    async def test_a_bound_exec_ends_with_podd(self: Any, lab: Lab) -> None:
+        needs_processes(self)
+        needs(lab, "outlives_podd")
+        driver = _exec_driver(self, lab)
+        made = await lab.sandbox()
+        container = await lab.started(made.handle)
+        read, write = os.pipe2(os.O_CLOEXEC)
+        with _null() as null:
+            request = ExecRequest(argv=("sleep", "3600"), bound=True)
+            await driver.exec_start(container, request, (null, write, write))
+        os.close(write)
+        async with lab.away():
+            pass
+        await lab.driver.recover(made.handle, [container])
+        with anyio.fail_after(10):  # it holds the other end of the pipe as long as it runs
+            await anyio.wait_readable(read)
+        os.close(read)
+
     async def test_exec_cancelled_anywhere_leaves_no_descriptor(self: Any, lab: Lab) -> None:
         driver = _exec_driver(self, lab)
         made = await lab.sandbox()

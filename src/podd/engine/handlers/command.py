@@ -23,7 +23,10 @@ class Ended(NamedTuple):
 
 
 async def run(place: Place, argv: Sequence[str]) -> Ended:
-    """Whoever cancels it has it killed. Raises Failed: there is no such command; PoddError: it cannot be run now."""
+    """Whoever cancels it has it killed, and it ends with podd.
+
+    Raises Failed: there is no such command; PoddError: it cannot be run now.
+    """
     driver, container = place.commands, place.container
     output = bytearray()
     with _pipe() as (read, write):
@@ -44,7 +47,7 @@ async def run(place: Place, argv: Sequence[str]) -> Ended:
 async def _start(driver: CanExec, container: Handle, argv: Sequence[str], write: int) -> str:
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        exec_id, _ = await driver.exec_start(container, ExecRequest(argv=argv), (null, write, write))
+        exec_id, _ = await driver.exec_start(container, ExecRequest(argv=argv, bound=True), (null, write, write))
     except Invalid as exc:
         raise Failed(exc.message) from exc
     finally:
