@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cli.fake_daemon import Call, FakeDaemon, Refusal
-from podd.cli.image import progress_line
 
 Json = dict[str, Any]
 Run = Callable[..., Any]
@@ -25,19 +24,8 @@ BUSYBOX = {
     "labels": {},
     "pods": ["default/web"],
 }
+STEP = {"done_bytes": 1024, "total_bytes": 2048, "layer": "", "message": "1 of 2 layers", "queued": False}
 NAMELESS = {**BUSYBOX, "id": f"sha256:{'ef' * 32}", "names": [], "pods": []}
-
-
-@pytest.mark.parametrize(
-    ("progress", "line"),
-    [
-        ({"done_bytes": 2048, "total_bytes": None, "message": "3 layers"}, "a: 2Ki fetched 3 layers"),
-        ({"done_bytes": 512, "total_bytes": 1024, "message": ""}, "a: [##########..........] 512/1Ki"),
-        ({"done_bytes": 2048, "total_bytes": 1024, "message": ""}, "a: [####################] 2Ki/1Ki"),
-    ],
-)
-def test_how_far_it_is(progress: Json, line: str) -> None:
-    assert progress_line("a", progress) == line
 
 
 class TestWithADaemon:
@@ -45,15 +33,22 @@ class TestWithADaemon:
         def answer(call: Call) -> Iterator[Json]:
             if call.parameters["reference"] == "none":
                 raise Refusal("NotFound", "image none: there is no such image", "check its name")
-            yield {"progress": {"done_bytes": 1, "total_bytes": None, "layer": "", "message": ""}}
+            yield {"progress": STEP}
             yield {"image": BUSYBOX}
 
         daemon.answers["PullImage"] = answer
         done = run("image", "pull", "busybox:1", "none", "--driver", "runc")
         assert done.out == f"docker.io/library/busybox:1: {BUSYBOX['id']}\n"
+        assert done.err.splitlines()[0] == "busybox:1: 1Ki of 2Ki"
         assert "there is no such image; check its name" in done.err
         assert done.status == 1
         assert daemon.calls[0].parameters == {"driver": "runc", "reference": "busybox:1"}
+
+    def test_a_program_gets_numbers(self, daemon: FakeDaemon, run: Run) -> None:
+        daemon.answers["PullImage"] = lambda _: iter([{"progress": STEP}, {"image": BUSYBOX}])
+        done = run("image", "pull", "busybox:1", "-o", "json")
+        assert json.loads(done.out) == [BUSYBOX]
+        assert json.loads(done.err) == {"image": "busybox:1", **STEP, "bytes_per_s": 0}
 
     def test_list(self, daemon: FakeDaemon, run: Run) -> None:
         daemon.answers["Images"] = lambda _: {"images": [BUSYBOX, NAMELESS]}

@@ -41,11 +41,12 @@ async def test_brings_what_is_not_there(tmp_path: Path, proxy: Proxy) -> None:
 
 async def test_tells_how_far_it_is(tmp_path: Path, proxy: Proxy, source: str) -> None:
     store = Store(tmp_path, proxy.host)
+    """Of the layer that is held half has come; how large it is was in the manifest, which is asked for once."""
     proxy.fault, proxy.on = "hold", layers_of(source)[1]
     seen = anyio.Event()
 
     def tell(progress: PullProgress) -> None:
-        if progress.done_bytes and progress.message == "3 layers":
+        if progress.message == "2 of 3 layers" and 0 < progress.done_bytes < (progress.total_bytes or 0):
             seen.set()
 
     async with anyio.create_task_group() as tasks:
@@ -53,6 +54,7 @@ async def test_tells_how_far_it_is(tmp_path: Path, proxy: Proxy, source: str) ->
         with anyio.fail_after(20):
             await seen.wait()
         proxy.heal()
+    assert proxy.count("GET /v2/team/app/manifests/") == 1
 
 
 async def test_one_that_is_pinned(tmp_path: Path, registry: Served) -> None:

@@ -18,6 +18,7 @@ from podd.images.failures import explained
 from podd.model.image import DOCKER_HUB, ById, InFile, InStore, Named, Reference, parse_bare
 from podd_docker import times
 from podd_docker.api import Api, lines
+from podd_docker.progress import Layers
 
 Progress = Callable[[PullProgress], None]
 
@@ -80,7 +81,8 @@ class DockerImages:
         limit_s = self._pull_deadline_s
         try:
             async with self._api.stream("POST", "images/create", how, deadline_s=limit_s, headers=headers) as chunks:
-                await _follow(lines(chunks), progress)
+                layers = Layers()
+                await _follow(lines(chunks), lambda news: progress(layers.take(news)))
         except _Failed as exc:
             raise explained(str(named), str(exc)) from exc
         except PoddError as exc:
@@ -117,7 +119,7 @@ class DockerImages:
         said: list[str] = []
         how: dict[str, Any] = {"deadline_s": self._pull_deadline_s, "headers": {"Content-Type": "application/x-tar"}}
         async with self._api.stream("POST", "images/load", {"quiet": "1"}, _blocks(file), **how) as chunks:
-            await _follow(lines(chunks), lambda news: said.append(news.message))
+            await _follow(lines(chunks), lambda news: said.append(str(news.get("status") or news.get("stream") or "")))
         return said
 
     async def _tagged(self, source: str, loaded: Sequence[str], name: str) -> str:
@@ -160,21 +162,13 @@ class _Failed(Exception):
     """dockerd began well, and then told of an error."""
 
 
-async def _follow(told: AsyncIterator[bytes], progress: Progress) -> None:
+async def _follow(told: AsyncIterator[bytes], take: Callable[[Mapping[str, Any]], None]) -> None:
     """dockerd answers 200, and tells of errors in what follows. Raises _Failed."""
     async for line in told:
         news = json.loads(line)
         if "error" in news:
             raise _Failed(news["error"])
-        detail = news.get("progressDetail") or {}
-        progress(
-            PullProgress(
-                done_bytes=int(detail.get("current") or 0),
-                total_bytes=detail.get("total") or None,
-                layer=str(news.get("id") or ""),
-                message=str(news.get("status") or news.get("stream") or ""),
-            )
-        )
+        take(news)
 
 
 async def _blocks(file: anyio.AsyncFile[bytes]) -> AsyncIterator[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -12,8 +11,9 @@ from typing import Any
 from podd.cli import durations, output
 from podd.cli.amounts import size
 from podd.cli.connect import connect
+from podd.cli.progress import Progress
 from podd.cli.status import Json
-from podd.cli.text import Table, complain, cut
+from podd.cli.text import Table, complain
 from podd.cli.words import Usage
 from podd.control.client import Client
 from podd.errors import PoddError
@@ -51,7 +51,7 @@ def _pull(options: Namespace) -> int:
     with connect(options) as podd:
         for name in names:
             try:
-                pulled.append(_follow(podd, "PullImage", _asked(options, reference=name), name)["image"])
+                pulled.append(_follow(options, podd, "PullImage", _asked(options, reference=name), name)["image"])
             except PoddError as refusal:
                 status = complain(str(refusal))
     _tell(options, pulled)
@@ -65,13 +65,13 @@ def _import(options: Namespace) -> int:
     source = file if file.startswith(TRANSPORTS) else os.path.abspath(file)
     with connect(options) as podd:
         asked = _asked(options, source=source, name=name[0] if name else None)
-        _tell(options, _follow(podd, "ImportImage", asked, file)["images"])
+        _tell(options, _follow(options, podd, "ImportImage", asked, file)["images"])
     return 0
 
 
-def _follow(podd: Client, method: str, asked: Json, what: str) -> Json:
-    """The last answer; until then a person who waits sees how far it is."""
-    line = _Line(what)
+def _follow(options: Namespace, podd: Client, method: str, asked: Json, what: str) -> Json:
+    """The last answer; until then whoever waits is told how far it is."""
+    line = Progress(what, options.output)
     try:
         for reply, _ in podd.call_more(method, asked):
             if reply.get("progress") is None:
@@ -80,37 +80,6 @@ def _follow(podd: Client, method: str, asked: Json, what: str) -> Json:
     finally:
         line.clear()
     raise AssertionError("a call ends with an answer")
-
-
-class _Line:
-    """One that is written again and again, on a terminal and nowhere else."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._is_shown = False
-
-    def show(self, progress: Json) -> None:
-        if not sys.stderr.isatty():
-            return
-        line = cut(progress_line(self._what, progress), os.get_terminal_size(sys.stderr.fileno()).columns - 1)
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-        self._is_shown = True
-
-    def clear(self) -> None:
-        if self._is_shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def progress_line(what: str, progress: Json) -> str:
-    """With a bar where it is known how much there is to come."""
-    done, total = progress["done_bytes"], progress.get("total_bytes")
-    parts = [f"{what}:"]
-    if total:
-        filled = min(20, done * 20 // total)
-        parts.append(f"[{'#' * filled}{'.' * (20 - filled)}] {size(done)}/{size(total)}")
-    else:
-        parts.append(f"{size(done)} fetched")
-    return " ".join([*parts, *filter(None, [progress.get("message")])])
 
 
 def _tell(options: Namespace, images: Sequence[Json]) -> None:

@@ -526,7 +526,7 @@ class Image(Value):
 
 
 class PullProgress(Value):
-    """How far a pull is. total_bytes: None while it is not known."""
+    """How far a pull is. total_bytes: of what is known to come, which may grow; None while nothing is."""
 
     done_bytes: int = 0
     total_bytes: int | None = None

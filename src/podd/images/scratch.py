@@ -1,8 +1,7 @@
 """Where pulls are under way: one directory for each, below the store, so that nothing is ever copied across disks.
 
     <root>/podd-pulls/<random>/     locked (flock) by podd, and by skopeo, for as long as either lives
-        output                      what skopeo has said: which layers it set out to fetch
-        errors
+        output, errors              what skopeo has said: which layers it set out to fetch, and what went wrong
         storage…/                   skopeo's own: blobs on their way
 
 What a podd that was killed has left is found by its lock, which nobody holds any more.
@@ -21,7 +20,7 @@ from contextlib import contextmanager, suppress
 from podd.errors import Unavailable
 from podd.images.skopeo import Scratch
 
-_COPYING = re.compile(r"^Copying blob ([a-z0-9]+:[0-9a-f]+)", re.MULTILINE)
+_FETCHING = re.compile(r"(?:^Copying blob |Downloading /v2/\S+/blobs/)([a-z0-9]+:[0-9a-f]+)", re.MULTILINE)
 
 
 def folder(root: str) -> str:
@@ -74,9 +73,11 @@ def _open(directory: str) -> int:
 
 def blobs(directory: str) -> list[str]:
     """The digests of the layers that a run there was to fetch."""
-    with suppress(OSError), open(f"{directory}/output", encoding="utf-8", errors="replace") as file:
-        return _COPYING.findall(file.read())
-    return []
+    said = ""
+    for name in ("output", "errors"):
+        with suppress(OSError), open(f"{directory}/{name}", encoding="utf-8", errors="replace") as file:
+            said += file.read()
+    return _FETCHING.findall(said)
 
 
 def fetched_bytes(directory: str) -> int:

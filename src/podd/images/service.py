@@ -14,6 +14,7 @@ from podd.driver.contract import Credentials, Image, PullProgress
 from podd.driver.hookspecs import ImagePlaces
 from podd.errors import Conflict, Denied, Invalid, NotFound, PoddError, Unavailable
 from podd.images import archives, credentials, registries, scratch
+from podd.images.bars import Bars
 from podd.images.failures import explained
 from podd.images.skopeo import STALL_S, Failed, Skopeo
 from podd.images.storage import Storage
@@ -127,8 +128,11 @@ class ContainersStorage:
         whole = False
         try:
             with scratch.made(self._places.root) as place, anyio.fail_after(self._places.pull_deadline_s):
-                look = partial(_tell, place.directory, progress)
-                await self._skopeo.run(["copy", source, self._storage.address(name)], place, auth=auth, look=look)
+                bars = Bars()
+                look = partial(_tell, place.directory, bars, progress)
+                draws = bars.feed if source.startswith("docker://") else None
+                words = ["copy", source, self._storage.address(name)]
+                await self._skopeo.run(words, place, auth=auth, look=look, shown=draws)
                 whole = True
                 scratch.remove(place.directory)
         except Failed as exc:
@@ -202,6 +206,6 @@ def _not_removed(reference: str, stderr: str) -> PoddError:
     return Unavailable(f"image {reference}: {why.message}", remedy=why.remedy)
 
 
-def _tell(directory: str, progress: Progress) -> None:
-    layers = len(scratch.blobs(directory))
-    progress(PullProgress(done_bytes=scratch.fetched_bytes(directory), message=f"{layers} layers" if layers else ""))
+def _tell(directory: str, bars: Bars, progress: Progress) -> None:
+    """By the bars, or where there are none by the files that are on their way."""
+    progress(bars.progress() or PullProgress(done_bytes=scratch.fetched_bytes(directory)))

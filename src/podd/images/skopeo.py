@@ -16,6 +16,8 @@ from anyio.abc import Process
 
 from podd.driver.hookspecs import ImagePlaces
 from podd.errors import Unavailable
+from podd.images import screen
+from podd.images.screen import Screen
 
 POLL_S = 0.2
 STALL_S = 60.0
@@ -43,7 +45,7 @@ class Scratch(NamedTuple):
 
 
 class Skopeo:
-    """stall_s: how long a run may neither read nor write anything."""
+    """stall_s: how long a run may not read anything, be it from a registry or from the disk."""
 
     def __init__(self, places: ImagePlaces, *, stall_s: float = STALL_S) -> None:
         self._places = places
@@ -56,21 +58,30 @@ class Skopeo:
         *,
         auth: Mapping[str, Any] | None = None,
         look: Callable[[], None] = lambda: None,
+        shown: Callable[[str], None] | None = None,
     ) -> None:
         """Have it do something, and return when it is done.
 
-        auth: a docker config.json that counts instead of the host's. look: called now and then.
+        auth: a docker config.json that counts instead of the host's. look: called now and then. shown: takes what it
+        draws on a terminal, which it is given then; what it fetches it tells to stderr instead.
         Raises Failed; Unavailable: it is not installed, or came to a standstill.
         """
-        with _memory_file(auth) as fd:
+        with _memory_file(auth) as fd, screen.opened(shown is not None) as terminal:
             file = self._places.auth_file if fd is None else f"/proc/self/fd/{fd}"
             verb, *rest = arguments
             given = ["--authfile", file] if file else []
-            command = [*_apart(), _program(), *self._options(scratch), verb, *given, *rest]
-            async with _started(command, scratch, [] if fd is None else [fd]) as process:
-                status = await self._end_of(process, look)
+            told = ["--debug"] if terminal else []
+            command = [*_apart(), _program(), *told, *self._options(scratch), verb, *given, *rest]
+            before = _size(scratch.errors)
+            async with _started(command, scratch, [] if fd is None else [fd], terminal) as process:
+                status = await self._followed(process, look, terminal, shown)
+        if status is None:
+            raise Unavailable(
+                f"nothing came for {self._stall_s:g} s: the registry hangs",
+                remedy="check the network and the registry, or use a mirror",
+            )
         if status != 0:
-            raise Failed(_read_end(scratch.errors))
+            raise Failed(_read_end(scratch.errors, before))
 
     def _options(self, scratch: Scratch) -> Iterator[str]:
         yield from ("--tmpdir", scratch.directory)
@@ -81,20 +92,33 @@ class Skopeo:
         elif not os.path.exists(HOST_POLICY):
             yield "--insecure-policy"
 
-    async def _end_of(self, process: Process, look: Callable[[], None]) -> int:
+    async def _followed(
+        self,
+        process: Process,
+        look: Callable[[], None],
+        terminal: Screen | None,
+        shown: Callable[[str], None] | None,
+    ) -> int | None:
+        """As _end_of; meanwhile the terminal is read, for a program whose terminal is full stands still."""
+        async with anyio.create_task_group() as tasks:
+            if terminal and shown:
+                tasks.start_soon(terminal.follow, shown)
+            status = await self._end_of(process, look)
+            tasks.cancel_scope.cancel()
+        return status
+
+    async def _end_of(self, process: Process, look: Callable[[], None]) -> int | None:
+        """Its status. None: it has come to a standstill."""
         moved, since = 0, anyio.current_time()
         while True:
             with anyio.move_on_after(POLL_S):
                 return await process.wait()
             look()
-            now = _moved_bytes(process.pid)
+            now = _read_bytes(process.pid)
             if now != moved:
                 moved, since = now, anyio.current_time()
             elif anyio.current_time() - since > self._stall_s:
-                raise Unavailable(
-                    f"nothing came for {self._stall_s:g} s: the registry hangs",
-                    remedy="check the network and the registry, or use a mirror",
-                )
+                return None
 
 
 def _program() -> str:
@@ -128,15 +152,17 @@ def _memory_file(auth: Mapping[str, Any] | None) -> Iterator[int | None]:
 
 
 @asynccontextmanager
-async def _started(command: Sequence[str], scratch: Scratch, keep: Sequence[int]) -> AsyncIterator[Process]:
-    with open(scratch.errors, "wb") as errors:  # noqa: ASYNC230  made here, and empty
+async def _started(
+    command: Sequence[str], scratch: Scratch, keep: Sequence[int], terminal: Screen | None
+) -> AsyncIterator[Process]:
+    with open(scratch.errors, "ab") as errors:  # noqa: ASYNC230  a few lines
         process = await anyio.open_process(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=scratch.output,
+            stdout=terminal.slave if terminal else scratch.output,
             stderr=errors,
             start_new_session=True,
-            pass_fds=keep,
+            pass_fds=[*keep, scratch.output],  # that it has it tells that somebody works there
         )
     try:
         yield process
@@ -148,16 +174,25 @@ async def _started(command: Sequence[str], scratch: Scratch, keep: Sequence[int]
                 await process.wait()
 
 
-def _moved_bytes(pid: int) -> int:
-    """What it has read and written so far, anywhere. Source: proc_pid_io(5)."""
+def _read_bytes(pid: int) -> int:
+    """What it has read so far, anywhere: to a terminal it writes also when nothing comes. Source: proc_pid_io(5)."""
     try:
         with open(f"/proc/{pid}/io", encoding="ascii") as file:
-            return sum(int(line.split()[1]) for line in file if line.startswith(("rchar", "wchar")))
+            return next(int(line.split()[1]) for line in file if line.startswith("rchar"))
     except OSError:
         return -1
 
 
-def _read_end(path: str) -> str:
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _read_end(path: str, since: int) -> str:
+    """What it has said since there were so many bytes, but for what was on its way."""
     with open(path, "rb") as file:
-        file.seek(max(0, os.stat(path).st_size - SAID_BYTES))
-        return file.read().decode(errors="replace")
+        file.seek(max(since, _size(path) - SAID_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if " level=debug " not in line)
