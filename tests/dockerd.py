@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from podd.linux.cgroup import Layout
 from podd_docker.daemon_json import wanted
 
 IMAGE = "podd-test/busybox:1"
@@ -33,18 +34,26 @@ def missing() -> str:
     return f"not installed: {', '.join(lacking)}" if lacking else ""
 
 
+def missing_of_systemd() -> str:
+    """What keeps it from having systemd make cgroups here; "" for nothing."""
+    if not os.path.isdir("/run/systemd/system"):
+        return "the host's first process is not systemd"
+    return "" if Layout.detect().kind == "v2" else "the host has not cgroup v2 alone"
+
+
 NO_NETWORK = ("--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false")
 
 
 class Dockerd:
     """Networks: "none" alone, so that nothing of the host's is changed."""
 
-    def __init__(self, folder: Path, *options: str, network: str = "") -> None:
-        """network: the path of a network namespace that it has to itself, with bridges and all."""
+    def __init__(self, folder: Path, *options: str, network: str = "", cgroups: str = "cgroupfs") -> None:
+        """network: the path of a network namespace that it has to itself, with bridges and all. cgroups: its driver."""
         self.folder = folder
         self.socket = folder / "docker.sock"
         self.exec_root = folder / "run"
         self._options = options if network else (*NO_NETWORK, *options)
+        self._cgroups = cgroups
         self._inside = ["nsenter", f"--net={network}"] if network else []
         self.network = "bridge" if network else "none"
         self.config = self.folder / "daemon.json"
@@ -68,7 +77,7 @@ class Dockerd:
             "dockerd",
             *(f"--{option}={self.folder}/{name}" for option, name in where.items()),
             f"--host=unix://{self.socket}",
-            "--exec-opt=native.cgroupdriver=cgroupfs",
+            f"--exec-opt=native.cgroupdriver={self._cgroups}",
             f"--config-file={self.config}",
             *self._options,
         ]
@@ -175,12 +184,12 @@ def busybox() -> bytes:
     return archive.getvalue()
 
 
-def a_dockerd(*options: str, network: str = "") -> Iterator[Dockerd]:
+def a_dockerd(*options: str, network: str = "", cgroups: str = "cgroupfs") -> Iterator[Dockerd]:
     """With the image. A short path: a socket's has 107 bytes."""
     if why := missing():
         pytest.skip(why)
     folder = Path(tempfile.mkdtemp(prefix="podd-dockerd-", dir="/var/tmp"))
-    one = Dockerd(folder, *options, network=network)
+    one = Dockerd(folder, *options, network=network, cgroups=cgroups)
     try:
         one.start()
         one.import_busybox()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dockerd import Dockerd, a_dockerd, busybox
+from dockerd import Dockerd, a_dockerd, busybox, missing_of_systemd
 from images.layouts import needs_program
 from podd.driver.contract import Driver
 from podd.driver.hookspecs import DriverPaths, ImagePlaces, NetworkPlaces
@@ -121,6 +122,23 @@ def make_docker(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str) -> Ite
 @pytest.fixture
 def make_docker_with_runtime(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str) -> Iterator[MakeDriver]:
     yield from _docker(dockerd, paths, cgroup_parent, runtime="podd")
+
+
+@pytest.fixture(scope="session")
+def dockerd_by_systemd() -> Iterator[Dockerd]:
+    """It has systemd make cgroups, as it does by itself where there is cgroup v2 alone."""
+    if why := missing_of_systemd():
+        pytest.skip(why)
+    yield from a_dockerd(cgroups="systemd")
+
+
+@pytest.fixture
+def make_docker_by_systemd(dockerd_by_systemd: Dockerd, paths: DriverPaths) -> Iterator[MakeDriver]:
+    slice_of_all = f"podd_test_{secrets.token_hex(4)}.slice"
+    try:
+        yield from _docker(dockerd_by_systemd, paths, slice_of_all)
+    finally:
+        subprocess.run(["systemctl", "stop", slice_of_all], check=True)
 
 
 def _docker(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str, **more: str) -> Iterator[MakeDriver]:

@@ -8,17 +8,21 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 from blockbuster import blockbuster_ctx
+from msgspec.structs import replace
 from networked import place
 
 from dockerd import IMAGE, Dockerd, a_dockerd
-from podd.driver.contract import Driver, Handle
+from podd.driver.contract import Driver, Handle, Limits
 from podd.driver.hookspecs import DriverPaths
 from podd.testing.contract import DriverContract, until_gone
 from podd.testing.contract_network import Network
 from podd.testing.lab import Lab
 from podd_docker.driver import DockerDriver
+
+MIB = 1 << 20
 
 
 @pytest.mark.root
@@ -62,6 +66,27 @@ class TestDockerWithRuntime(TestDocker):
         made = await lab.sandbox(hostname="shared")
         held = [(await lab.created(made.handle)).observed for _ in range(2)]
         assert {one.namespaces["uts"] for one in held if one} == {made.observed.namespaces["uts"]}
+
+
+@pytest.mark.root
+@pytest.mark.slow
+class TestDockerBySystemd(TestDocker):
+    """systemd makes the cgroups."""
+
+    @pytest.fixture
+    def make_driver(self, make_docker_by_systemd: Callable[[], Driver]) -> Callable[[], Driver]:
+        return make_docker_by_systemd
+
+    async def test_limits_of_a_pod_outlast_a_reload_of_systemd(self, lab: Lab) -> None:
+        limits = Limits(cpu_quota_us=30_000, memory_bytes=48 * MIB, pids=70)
+        made = await lab.sandbox(limits=limits)
+        assert made.observed.limits == limits
+        for pids in (70, 71):
+            changed = await lab.driver.resize_sandbox(made.handle, replace(limits, pids=pids))
+            await anyio.run_process(["systemctl", "daemon-reload"])
+            status = await lab.driver.sandbox_status(made.handle)
+            assert status.observed is not None
+            assert changed == status.observed.limits == replace(limits, pids=pids)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
-"""Pods that an OCI runtime or a dockerd makes, beside those of podd's own driver, and the contract on crun.
+"""Pods that an OCI runtime or a dockerd makes, beside those of podd's own driver, and two drivers' contracts.
 
-crun takes no hybrid control groups, so this machine is where its part of the tests is run.
+crun takes no hybrid control groups, and dockerd has systemd make its own only on cgroup v2 alone, so this machine is
+where these parts of the tests are run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from machine import (
     EXAMPLES,
     HURRIED,
     KEPT,
+    PODS,
     UNIT,
     apply,
     cli,
@@ -39,6 +41,12 @@ TESTS = Path("/opt/tests")
 MIB = 1 << 20
 COUNT = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done"
 IMAGE = "busybox:local"
+CGROUPFS = {"exec-opts": ["native.cgroupdriver=cgroupfs"]}
+PLACES = {"systemd": "podd.slice", "cgroupfs": f"{UNIT}/pods-docker"}
+"""Where pods on dockerd are, by its cgroup driver."""
+NOT_HERE = ("the network is not ready", "does not declare")
+"""Why a part of the contract is passed over."""
+
 OWN = (
     *KEPT,
     r"^process: .* \(/usr/(s?bin/(dockerd|containerd)|bin/docker-proxy)",
@@ -102,8 +110,33 @@ def check_dockerd_comes() -> None:
 
 
 def check_a_life_on_docker() -> None:
-    _a_life_on("docker", image=IMAGE)
+    """As Debian has it: where there is cgroup v2 alone, systemd makes the groups of containers."""
+    _a_life_on_docker("systemd" if is_pure() else "cgroupfs")
+
+
+def check_all_pods_on_docker_can_be_bounded_together() -> None:
+    if is_pure():
+        bound = unified() / "podd.slice/memory.max"
+        run("systemctl", "set-property", "--runtime", "podd.slice", "MemoryMax=1G")
+        assert bound.read_text() == f"{1 << 30}\n"
+        run("systemctl", "revert", "podd.slice")
+
+
+def check_a_life_on_docker_with_groups_of_podds() -> None:
+    if is_pure():
+        file = Path("/etc/docker/daemon.json")
+        file.write_text(json.dumps(CGROUPFS))
+        run("systemctl", "restart", "docker.service")
+        _a_life_on_docker("cgroupfs")
+        file.unlink()
+        run("systemctl", "restart", "docker.service")
+
+
+def _a_life_on_docker(cgroup_driver: str) -> None:
+    assert run("docker", "info", "--format", "{{.CgroupDriver}}").strip() == cgroup_driver
+    _a_life_on("docker", image=IMAGE, parent=PLACES[cgroup_driver])
     assert run("docker", "ps", "-aq") == ""
+    assert run("systemctl", "list-units", "--all", "--plain", "--no-legend", "podd-*.slice", "docker-*.scope") == ""
 
 
 def check_pods_of_all_live_side_by_side() -> None:
@@ -130,25 +163,34 @@ def check_dockerd_goes() -> None:
 def check_crun_keeps_the_contract() -> None:
     """And what its members may do is what they may on setns."""
     if is_pure():
-        folder = TESTS / "source/tests/drivers"
-        files = (folder / "test_runc.py", folder / "test_runc_pod.py")
-        words = ("-q", "-k", "crun or Crun", "-o", "timeout=600", "-p", "no:cacheprovider")
-        said = run(TESTS / "bin/python", "-m", "pytest", *words, *files, limit_s=3600)
-        print(said[-2000:], flush=True)
-        assert "skipped" not in said
+        _tests("crun or Crun", "test_runc.py", "test_runc_pod.py")
+
+
+def check_docker_with_groups_of_systemds_keeps_the_contract() -> None:
+    if is_pure():
+        _tests("BySystemd", "test_docker.py")
+
+
+def _tests(which: str, *files: str) -> None:
+    paths = [TESTS / "source/tests/drivers" / name for name in files]
+    words = ("-q", "-rs", "-k", which, "-o", "timeout=600", "-p", "no:cacheprovider")
+    said = run(TESTS / "bin/python", "-m", "pytest", *words, *paths, limit_s=3600)
+    print(said[-2000:], flush=True)
+    skipped = [line for line in said.splitlines() if line.startswith("SKIPPED")]
+    assert [line for line in skipped if not any(why in line for why in NOT_HERE)] == []
 
 
 def _usable(name: str) -> bool:
     return any(one["name"] == name and one["usable"] for one in json.loads(cli("drivers", "-o", "json")))
 
 
-def _a_life_on(name: str, *, image: str) -> None:
-    before = look()
+def _a_life_on(name: str, *, image: str, parent: str = PODS) -> None:
+    before = look(parent)
     limits = {"resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}
     counts = {"name": "counts", "image": image, "command": ["sh", "-c", COUNT], **limits}
     other = {"name": "other", "image": image, "command": ["sleep", "1000000"], **limits}
     apply("life", counts, other, runtimeClassName=name, terminationGracePeriodSeconds=1)
-    _is_as_planned(name)
+    _is_as_planned(name, parent)
     assert cli("exec", "life", "-c", "other", "--", "echo", "there") == "there\n"
     cli("exec", "life", "-c", "other", "--", "sh", "-c", "exit 7", status=7)
     until(lambda: len(cli("logs", "life", "-c", "counts").split()) > 5, "it has counted")
@@ -160,16 +202,16 @@ def _a_life_on(name: str, *, image: str) -> None:
     cli("stop", "life")
     assert containers("life")["other"]["state"]["terminated"]["exitCode"] == 137
     cli("delete", "pod", "life")
-    audit.assert_clean(before, look(), ignoring=OWN)
+    audit.assert_clean(before, look(parent), ignoring=OWN)
 
 
-def _is_as_planned(driver: str) -> None:
+def _is_as_planned(driver: str, parent: str) -> None:
     first, second = pids("life").values()
     for kind in ("net", "ipc") if driver == "docker" else ("net", "ipc", "uts"):
         assert os.readlink(f"/proc/{first}/ns/{kind}") == os.readlink(f"/proc/{second}/ns/{kind}"), kind
     assert os.readlink(f"/proc/{first}/ns/pid") != os.readlink(f"/proc/{second}/ns/pid")
     if is_pure():
-        assert unified() / UNIT in group_of(first).parents, group_of(first)
+        assert unified() / parent in group_of(first).parents, group_of(first)
         assert (group_of(first) / "memory.max").read_text() == f"{64 * MIB}\n"
         assert (group_of(first) / "cpu.max").read_text() == "50000 100000\n"
     filters = [line for line in Path(f"/proc/{first}/status").read_text().splitlines() if line.startswith("Seccomp:")]

@@ -22,6 +22,7 @@ HURRIED = (*RESTLESS, "setup")
 
 CONFIG = Path("/etc/podd/podd.toml")
 UNIT = "system.slice/podd-pods.service"
+PODS = f"{UNIT}/pods"
 ROOTS = ("/run/podd", "/var/lib/podd")
 KEPT = (
     r"^process: .* \((/opt/podd/bin/python3 /usr/local/bin/podd|podd-zygote|sleep infinity)\)",
@@ -74,8 +75,8 @@ def journal() -> str:
     return run("journalctl", "--sync") + run("journalctl", "-b", "-o", "cat", "-u", "podd.service")
 
 
-def look() -> audit.Snapshot:
-    return audit.snapshot(ROOTS, cgroup_parent=f"{UNIT}/pods")
+def look(parent: str = PODS) -> audit.Snapshot:
+    return audit.snapshot(ROOTS, cgroup_parent=parent)
 
 
 # ---- pods ------------------------------------------------------------------------------------------------------------

@@ -48,6 +48,7 @@ class Api:
         self._deadline_s = deadline_s
         self._docker: aiodocker.Docker | None = None
         self._version = ""
+        self._cgroup_driver = ""
         self.version = OLDEST
         self._negotiating = anyio.Lock()
         self._opening = anyio.Lock()
@@ -108,7 +109,13 @@ class Api:
 
     def forget_version(self) -> None:
         """The next dockerd may be another one."""
-        self._version = ""
+        self._version = self._cgroup_driver = ""
+
+    async def cgroup_driver(self) -> str:
+        """How dockerd has cgroups made: "cgroupfs" or "systemd". It needs another start for another."""
+        if not self._cgroup_driver:
+            self._cgroup_driver = str((await self.get("info")).get("CgroupDriver") or "none")
+        return self._cgroup_driver
 
     # ---- requests
 

@@ -16,7 +16,8 @@ class Section(common.Section):
 
     socket: dockerd's. network: what the holder of a pod's namespaces is connected to: "bridge", "none", or the name
         of a network of dockerd's.
-    cgroup_parent: "" lets podd choose: the setns driver's with "-docker" after it.
+    cgroup_parent: "" lets podd choose: the setns driver's with "-docker" after it; where dockerd has the systemd cgroup
+        driver, the name of a slice, and podd.slice if none is given.
     exec_root: dockerd's --exec-root, where its OCI runtime keeps what exec needs.
     runtime: of dockerd's runtimes, the one by which members are held and share uts: see podd-cli docker setup; "" for
         its default.

@@ -28,7 +28,7 @@ from podd.errors import Conflict, Invalid, NotFound, PoddError, Unavailable
 from podd.linux.process import identity, open_pidfd
 from podd.model.ids import ContainerId
 from podd.supervision.plans import granted
-from podd_docker import filters, handles, look, plans
+from podd_docker import filters, groups, handles, look, plans
 from podd_docker.api import Api
 from podd_docker.attach import Bridge
 from podd_docker.config import Section
@@ -117,7 +117,7 @@ class Containers:
             sandbox=config.sandbox_id,
             name=config.name,
             docker_id=docker_id,
-            cgroup=f"{sandbox.cgroup}/{docker_id}",
+            cgroup=groups.of_container(sandbox.cgroup, docker_id),
             hold=hold,
         )
         return ContainerCreated(

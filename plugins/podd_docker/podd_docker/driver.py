@@ -106,7 +106,7 @@ class DockerDriver:
 
     async def _prepare(self) -> None:
         folder = f"{self._paths.run_dir}/docker"
-        self._host = await anyio.to_thread.run_sync(Host, folder, self._section.cgroup_parent)
+        self._host = await anyio.to_thread.run_sync(Host, self.name, folder, self._section.cgroup_parent)
         await anyio.to_thread.run_sync(process.boot_id)
         self._flights = Flights(self._tasks)
         self._watch = Watch(self._api, self._paths.run_dir)
@@ -160,12 +160,10 @@ class DockerDriver:
 
     def _unfit(self, info: Mapping[str, Any]) -> tuple[str, str]:
         """Why it cannot be used, and what to do; "" where it can."""
-        if info.get("CgroupDriver") != "cgroupfs":
-            return (
-                f"docker: dockerd has the {info.get('CgroupDriver')} cgroup driver, under which a container's group is "
-                "systemd's: podd could neither limit nor pause a pod as a whole",
-                'put "exec-opts": ["native.cgroupdriver=cgroupfs"] into /etc/docker/daemon.json',
-            )
+        try:
+            self._host.ways.chosen(info.get("CgroupDriver", ""))
+        except PoddError as exc:
+            return exc.message, exc.remedy
         if self._section.runtime and self._section.runtime not in (info.get("Runtimes") or {}):
             return (
                 f"drivers.{self.name}.runtime: dockerd has no runtime {self._section.runtime}",
@@ -197,7 +195,7 @@ class DockerDriver:
     async def create_sandbox(self, config: SandboxConfig) -> SandboxCreated:
         self._check_usable()
         check_id(config.id)
-        body = self._sandboxes.plan(config)
+        body = await self._sandboxes.plan(config)
         key = ("create", config.id, body["Labels"]["io.podd.config"])
         return await self._flights.join(config.id, key, lambda: self._sandboxes.create(self.name, config, body))
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from podd.driver.contract import Exit, NamespaceScopes
-from podd_docker import plans
+from podd_docker import groups, plans
 from podd_docker.handles import ContainerState
 from podd_docker.logs import Log
 from podd_docker.times import known
@@ -100,12 +100,12 @@ class Found:
         return str(data.get("UpperDir") or "")
 
     def member(self) -> ContainerState:
-        parent = self._told["HostConfig"]["CgroupParent"].strip("/")
+        pod = groups.of_parent(self._told["HostConfig"]["CgroupParent"])
         return ContainerState(
             sandbox=self.labels[plans.SANDBOX],
             name=self.labels[plans.NAME],
             docker_id=self.docker_id,
-            cgroup=f"{parent}/{self.docker_id}",
+            cgroup=groups.of_container(pod, self.docker_id),
         )
 
     @property

@@ -10,9 +10,9 @@ from contextlib import suppress
 import msgspec
 
 from podd.driver.contract import Limits, Mount, SandboxConfig
-from podd.errors import Denied, NotFound
+from podd.errors import Denied, NotFound, PoddError
 from podd.linux import capabilities
-from podd.linux.cgroup import Group, Layout, default_parent, prepare_parent
+from podd.linux.cgroup import Group, Layout
 from podd.linux.cgroup.tree import rmtree
 from podd.linux.mounts import bind_fd
 from podd.linux.namespaces import unpin
@@ -22,6 +22,7 @@ from podd.network import files
 from podd.shim.files import unlink
 from podd.shim.subpath import open_below
 from podd.supervision.plans import limits_plan
+from podd_docker.groups import Ways
 
 KILL_S = 10.0
 FILES = "etc"
@@ -30,7 +31,7 @@ FILES = "etc"
 class Host:
     """folder: of this driver, below podd's run directory: mounts and execs. Made with the first sandbox."""
 
-    def __init__(self, folder: str, cgroup_parent: str) -> None:
+    def __init__(self, name: str, folder: str, cgroup_parent: str) -> None:
         """Raises Denied, Unsupported: podd cannot work here."""
         if os.geteuid() != 0:
             raise Denied(f"docker: podd runs as user {os.geteuid()}: cgroups need root", remedy="run podd as root")
@@ -38,30 +39,43 @@ class Host:
         self.layout = Layout.detect()
         may_lower = capget().effective & capabilities.mask_of(["SYS_RESOURCE"])
         self.least_oom_score_adj = -1000 if may_lower else 0
-        self.parent = cgroup_parent or f"{default_parent(self.layout)}-docker"
-        self._is_prepared = False
+        self.ways = Ways(name, self.layout, cgroup_parent)
 
     # ---- cgroups
-
-    def path(self, sandbox: str) -> str:
-        return f"{self.parent}/{sandbox}"
 
     def group(self, path: str) -> Group:
         return self.layout.group(path)
 
-    def make_group(self, sandbox: str, limits: Limits) -> Group:
-        """With a note that there is one, before there is: by it the group is found, and nobody else's is taken for one.
+    def make_pod(self, sandbox: str, path: str, limits: Limits) -> Group:
+        """Its group; before that a note that there is one, by which it is found, and nobody else's is taken for one.
 
-        Raises Conflict: the group of all pods cannot be made.
+        Raises Conflict: the group of all pods cannot be made; Unavailable: systemd does not make it.
         """
         os.makedirs(self._folder_of(sandbox), 0o700, exist_ok=True)
-        if not self._is_prepared:
-            prepare_parent(self.layout, self.parent)
-            self._is_prepared = True
-        group = self.group(self.path(sandbox))
-        group.create()
-        group.apply(limits_plan(limits))
+        group = self.group(path)
+        self.ways.of(path).make(group, limits)
         return group
+
+    def change_pod(self, path: str, limits: Limits) -> Limits:
+        """All or nothing. What the kernel then says. Raises as change; Unavailable: systemd does not hear of it."""
+        before = self.group(path).read_limits()
+        changed = self.change(path, limits)
+        try:
+            self.ways.of(path).keep(self.group(path), limits)
+        except PoddError:
+            with suppress(PoddError, OSError):
+                self.group(path).apply(before)
+            raise
+        return changed
+
+    def kill_pod(self, sandbox: str) -> None:
+        for path in self.ways.paths(sandbox):
+            self.kill(path)
+
+    def remove_pod(self, sandbox: str) -> None:
+        for path in self.ways.paths(sandbox):
+            self.ways.of(path).remove(self.group(path))
+            _remove_everywhere(path)
 
     def change(self, path: str, limits: Limits) -> Limits:
         """What the kernel then says. Raises Conflict: more is in use; NotFound: there is no such group."""
@@ -75,10 +89,8 @@ class Host:
         self.group(path).kill_all(KILL_S)
 
     def remove_group(self, path: str) -> None:
-        """From every hierarchy: the OCI runtime makes groups where podd itself has none."""
         self.group(path).remove()
-        for mount in _hierarchies():
-            rmtree(f"{mount}/{path}")
+        _remove_everywhere(path)
 
     def sandboxes(self) -> set[str]:
         """Those of which there may be something."""
@@ -170,6 +182,12 @@ def _unbind(path: str) -> None:
         os.rmdir(path)
     else:
         unpin(path)
+
+
+def _remove_everywhere(path: str) -> None:
+    """The OCI runtime makes groups in hierarchies where podd itself has none."""
+    for mount in _hierarchies():
+        rmtree(f"{mount}/{path}")
 
 
 def _hierarchies() -> Iterator[str]:

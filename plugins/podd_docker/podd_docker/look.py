@@ -23,7 +23,7 @@ from podd.linux import namespaces, process
 from podd.linux.cgroup import Group, Layout
 from podd.linux.disk import tree_bytes
 from podd.supervision.groups import interfaces_of, limits_of, node, usage_of
-from podd_docker import handles
+from podd_docker import groups, handles
 from podd_docker.handles import SandboxState
 
 _SHOWN: tuple[NamespaceName, ...] = ("net", "ipc", "uts", "pid", "mnt", "cgroup", "user")
@@ -65,7 +65,7 @@ def sizes(layers: Mapping[str, str]) -> dict[str, int]:
 def usage(layout: Layout, pod: Handle, containers: Sequence[Handle], layers: Mapping[str, int]) -> SandboxUsage:
     """layers: by the id of a container, the bytes in its writable layer. Raises NotFound: the pod has no cgroup."""
     group, state = _existing(layout, pod), handles.sandbox_state(pod)
-    holder = layout.group(f"{group.path}/{state.docker_id}")
+    holder = layout.group(groups.of_container(group.path, state.docker_id))
     return SandboxUsage(
         at_ns=time.time_ns(),
         pod=usage_of(group),
@@ -139,8 +139,9 @@ def _namespaces(pid: int) -> dict[str, int]:
 def cgroups(layout: Layout, pod: Handle, containers: Sequence[Handle]) -> CgroupNode:
     """Raises NotFound: the pod has no cgroup."""
     group = _existing(layout, pod)
-    names = {handles.container_state(one).docker_id: handles.container_state(one).name for one in containers}
-    return node(group, {handles.sandbox_state(pod).docker_id: "holder", **names})
+    names = {handles.sandbox_state(pod).docker_id: "holder"}
+    names |= {state.docker_id: state.name for state in map(handles.container_state, containers)}
+    return node(group, {groups.unit_of(groups.of_container(group.path, one)): name for one, name in names.items()})
 
 
 # ---- connect ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from podd.errors import Invalid, Unsupported
 from podd.linux import capabilities
 from podd.model import signals
 from podd.supervision.plans import granted, masked_paths, read_only_paths
-from podd_docker import holder
+from podd_docker import groups, holder
 from podd_docker.config import Section
 from podd_docker.handles import SandboxState
 
@@ -53,7 +53,7 @@ def holder_body(config: SandboxConfig, owner: str, section: Section, cgroup: str
         if getattr(scopes, name) == "container":
             raise Unsupported(f"sandbox {config.id}: {name} namespaces of single containers: this driver shares them")
     host_config = {
-        "CgroupParent": f"/{cgroup}",
+        "CgroupParent": groups.as_parent(cgroup),
         "CgroupnsMode": "private",
         "IpcMode": "host" if scopes.ipc == "node" else "shareable",
         "UTSMode": "host" if scopes.uts == "node" else "",
@@ -156,7 +156,7 @@ def member_body(
         "Healthcheck": {"Test": ["NONE"]},  # probes are podd's
         "Labels": _member_labels(config, owner, section),
         "HostConfig": {
-            "CgroupParent": f"/{sandbox.cgroup}",
+            "CgroupParent": groups.as_parent(sandbox.cgroup),
             "CgroupnsMode": "private",
             **({"Runtime": sandbox.runtime} if sandbox.runtime else {}),
             **_joined(sandbox, target),

@@ -15,7 +15,7 @@ from podd.driver.contract import Handle, Limits, NetworkStatus, Owned, SandboxCo
 from podd.errors import Conflict, NotFound, Unavailable
 from podd.linux import process
 from podd.model.ids import ContainerId, PodUid, SandboxId
-from podd_docker import filters, handles, look, plans
+from podd_docker import filters, groups, handles, look, plans
 from podd_docker.api import Api
 from podd_docker.config import Section
 from podd_docker.containers import Containers
@@ -70,8 +70,9 @@ class Sandboxes:
 
     # ---- making
 
-    def plan(self, config: SandboxConfig) -> Body:
-        return plans.holder_body(config, self._owner, self._section, self._host.path(config.id), filters.of_holder())
+    async def plan(self, config: SandboxConfig) -> Body:
+        way = self._host.ways.chosen(await self._api.cgroup_driver())
+        return plans.holder_body(config, self._owner, self._section, way.path(config.id), filters.of_holder())
 
     async def create(self, driver: str, config: SandboxConfig, body: Body) -> SandboxCreated:
         try:
@@ -83,7 +84,8 @@ class Sandboxes:
             raise
 
     async def _make(self, driver: str, config: SandboxConfig, body: Body) -> SandboxCreated:
-        group = await anyio.to_thread.run_sync(self._host.make_group, config.id, config.limits)
+        path = groups.of_parent(body["HostConfig"]["CgroupParent"])
+        group = await anyio.to_thread.run_sync(self._host.make_pod, config.id, path, config.limits)
         name = plans.name_of(config.id)
         there = await self._create(name, body)
         if there is None or not there.is_running:
@@ -214,19 +216,18 @@ class Sandboxes:
 
     async def resize(self, sandbox: Handle, limits: Limits) -> Limits:
         await self._found(sandbox)
-        return await anyio.to_thread.run_sync(self._host.change, handles.sandbox_state(sandbox).cgroup, limits)
+        return await anyio.to_thread.run_sync(self._host.change_pod, handles.sandbox_state(sandbox).cgroup, limits)
 
     # ---- the end
 
     async def destroy(self, sandbox_id: str) -> None:
-        path = self._host.path(sandbox_id)
-        await anyio.to_thread.run_sync(self._host.kill, path)
+        await anyio.to_thread.run_sync(self._host.kill_pod, sandbox_id)
         filters = _labelled(plans.SANDBOX, sandbox_id)
         with deadline(sandbox_id):
             while told := await self._api.get("containers/json", all="1", filters=filters):
                 await self._remove_all(sandbox_id, [(one["Id"], one["Labels"].get(plans.ID, "")) for one in told])
         await anyio.to_thread.run_sync(self._host.unbind_parts, sandbox_id)
-        await anyio.to_thread.run_sync(self._host.remove_group, path)
+        await anyio.to_thread.run_sync(self._host.remove_pod, sandbox_id)
         await anyio.to_thread.run_sync(self._host.forget, sandbox_id)
         self._watch.ring(sandbox_id)
 
