@@ -63,6 +63,8 @@ def view(name: str, namespace: str = "default", phase: Any = "Running") -> PodVi
         started=True,
         restart_count=0,
         image="rootfs:/",
+        image_id="",
+        last_state=ContainerState(),
         container_id="c1",
     )
     return PodView(

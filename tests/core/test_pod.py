@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from podd.core import container, look, pod, sandbox, state, status
@@ -531,3 +532,16 @@ def test_a_long_patience_is_as_long_after_podd_was_restarted() -> None:
     world.restart_podd()
     world.settle()
     assert pod.next_wake(world.state) == before == world.now_ns + 3600 * SECOND
+
+
+def test_what_says_nothing_is_not_shown_but_where_kubernetes_shows_it() -> None:
+    world = started("a")
+    world.exit("a", 3)
+    shown = msgspec.to_builtins(status.status(world.state, str))
+    (member,) = shown["containerStatuses"]
+    assert "reason" not in next(c for c in shown["conditions"] if c["status"] == "True")
+    assert {"lastState", "imageID", "state", "ready", "restartCount"} <= member.keys()
+    assert not {"pid", "allocatedResources", "resources"} & member.keys()
+    terminated = (member["state"].get("terminated") or member["lastState"]["terminated"]).keys()
+    assert {"exitCode", "reason", "finishedAt", "containerID"} <= terminated
+    assert not {"signal", "message"} & terminated

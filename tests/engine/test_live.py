@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from harness import apply, engine
 from msgspec.structs import replace
 
+from podd.control.messages import PodObject
 from podd.core.resources import CPU_PERIOD_US, widest
 from podd.driver.contract import Limits
 from podd.engine.engine import Engine
@@ -202,6 +204,8 @@ async def test_a_container_is_added_and_sees_the_processes_of_its_target(tmp_pat
         (shown,) = added.view.status.ephemeral_container_statuses
         assert (shown.name, shown.state.running is not None) == ("look", True)
         assert added.view.status.phase == "Running"
+        (given,) = msgspec.to_builtins(PodObject.of(added.view))["spec"]["ephemeralContainers"]
+        assert (given["name"], given["targetContainerName"], given["command"]) == ("look", "a", LOOK.command)
         with pytest.raises(Conflict, match="has one of this name"):
             await one.debug("web", None, LOOK, target=None)
     host.verify()

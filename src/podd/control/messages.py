@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec.structs import asdict
 
 from podd.driver.contract import InterfaceUsage, Limits, NamespaceName, NetworkStatus, Scope, Usage
 from podd.engine.view import ApplyProgress, ApplyResult, LogLine, ManifestText, PodEvent, PodView
-from podd.model.pod import PodSpec
+from podd.model.pod import Container, PodSpec
 from podd.model.status import PodStatus
 from podd.model.value import Value
 
@@ -36,6 +37,23 @@ class Metadata(Value, rename="camel", omit_defaults=True):
     creation_timestamp: str | None = None
 
 
+class EphemeralContainer(Container):
+    target_container_name: str = ""
+
+
+class ShownSpec(PodSpec, kw_only=True):
+    """With what was added to the pod since: no manifest can say that."""
+
+    ephemeral_containers: Sequence[EphemeralContainer]
+
+    @classmethod
+    def of(cls, view: PodView) -> PodSpec:
+        if not view.added:
+            return view.pod.spec
+        added = [EphemeralContainer(**asdict(one.container), target_container_name=one.target) for one in view.added]
+        return cls(**asdict(view.pod.spec), ephemeral_containers=added)
+
+
 class PodObject(Value, rename="camel", kw_only=True):
     """A pod as Kubernetes writes it, in the order in which it writes it."""
 
@@ -57,7 +75,7 @@ class PodObject(Value, rename="camel", kw_only=True):
                 annotations=meta.annotations,
                 creation_timestamp=meta.creation_timestamp,
             ),
-            spec=view.pod.spec,
+            spec=ShownSpec.of(view),
             status=view.status,
         )
 

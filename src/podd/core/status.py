@@ -234,14 +234,14 @@ def _container(state: PodState, name: str, member: Member, stamp: Stamp) -> k8s.
         container_id=f"{state.driver}://{i.id}" if i else "",
         pid=i.pid if isinstance(i, container.Live) else None,
         resources=in_force,
-        allocated_resources=in_force.requests,
+        allocated_resources=in_force.requests if in_force else {},
     )
 
 
-def _in_force(state: PodState, name: str) -> ResourceRequirements:
+def _in_force(state: PodState, name: str) -> ResourceRequirements | None:
     """Of what does not run, and while limits are being changed, nothing can be said. A limit is the request, too."""
     if state.resized < state.generation or not isinstance(state.members[name].instance, container.Live):
-        return ResourceRequirements()
+        return None
     asked = spec_of(state, name).resources
     return replace(asked, requests={**asked.limits, **asked.requests})
 

@@ -20,7 +20,7 @@ DEFAULT_NAMESPACE = "default"
 
 def view(state: PodState) -> PodView:
     """As a front end shows it."""
-    return PodView(pod=state.pod, status=status.status(state, rfc3339))
+    return PodView(pod=state.pod, status=status.status(state, rfc3339), added=tuple(state.ephemeral.values()))
 
 
 class Registry:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from podd.core.difference import Means
+from podd.core.state import Ephemeral
 from podd.driver.contract import (
     Capabilities,
     CgroupNode,
@@ -25,6 +26,7 @@ class PodView(Value):
 
     pod: Pod
     status: PodStatus
+    added: Sequence[Ephemeral] = ()  # containers, to the pod that runs
 
 
 class Added(Value):

@@ -1,6 +1,7 @@
 """A Pod's status in Kubernetes' words: what `kubectl get pod -o yaml` would show, plus what podd measured.
 
-Times are RFC 3339 in UTC. Source: the Kubernetes API reference, PodStatus v1 core. What stands under `podd` is ours.
+Times are RFC 3339 in UTC. What says nothing is left out, but where Kubernetes writes it all the same. What stands under
+`podd` is ours. Source: the Kubernetes API reference, PodStatus v1 core.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class ContainerStateRunning(Struct):
     started_at: str
 
 
-class ContainerStateTerminated(Struct, omit_defaults=False):
+class ContainerStateTerminated(Struct):
     """exit_code is 128 + signal where a signal ended it, as the shell and the kubelet say it."""
 
     exit_code: int
@@ -44,22 +45,22 @@ class ContainerState(Struct):
     terminated: ContainerStateTerminated | None = None
 
 
-class ContainerStatus(Struct, omit_defaults=False):
+class ContainerStatus(Struct):
     name: str
     state: ContainerState
     ready: bool
     started: bool
     restart_count: int
     image: str
-    last_state: ContainerState = ContainerState()
+    image_id: str = msgspec.field(name="imageID")
+    last_state: ContainerState
     container_id: str = msgspec.field(default="", name="containerID")
-    image_id: str = msgspec.field(default="", name="imageID")
-    resources: ResourceRequirements = ResourceRequirements()  # as in force; empty where it does not run
+    resources: ResourceRequirements | None = None  # as in force
     allocated_resources: Mapping[str, str] = {}  # what it requests of that
     pid: int | None = None  # ours: the first process, in podd's pid namespace
 
 
-class PodCondition(Struct, omit_defaults=False):
+class PodCondition(Struct):
     type: str
     status: Literal["True", "False", "Unknown"]
     last_transition_time: str
