@@ -188,25 +188,10 @@ class Docker:
         places.append(f"--config-file={self._folder}/daemon.json")
         no_network = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
         command = ["dockerd", *places, "-H", self._socket, "--exec-opt=native.cgroupdriver=cgroupfs", *no_network]
-        with open(f"{self._folder}/dockerd.log", "wb") as log:
-            self._dockerd = subprocess.Popen(command, stdout=log, stderr=log)
-        until = time.monotonic() + START_S
-        while True:
-            try:
-                return self._run("version")
-            except Skipped:
-                if self._dockerd.poll() is not None or time.monotonic() > until:
-                    raise Skipped(f"dockerd does not start: {_last_line(f'{self._folder}/dockerd.log')}") from None
-                time.sleep(0.1)
+        self._dockerd = _daemon(command, f"{self._folder}/dockerd.log", lambda: self._run("version"))
 
     def __exit__(self, *_: object) -> None:
-        if self._dockerd is not None and self._dockerd.poll() is None:
-            self._dockerd.terminate()  # it ends its containers, and its containerd
-            try:
-                self._dockerd.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self._dockerd.kill()
-                self._dockerd.wait()
+        _end(self._dockerd)  # it ends its containers, and its containerd
         _wait_gone(self.supervisors)
         wipe(self._folder, cgroup(self._folder))
 
@@ -234,6 +219,79 @@ class Docker:
 
     def _run(self, *words: str) -> None:
         _run(["docker", "--config", f"{self._folder}/client", "-H", self._socket, *words], {})
+
+
+class Containerd:
+    """A container for the namespaces, then one `ctr run --with-ns …` a member.
+
+    All of a pod have the annotation by which containerd's CRI service lets them share one shim, so that its memory is
+    what crictl's pods take. `ctr` limits no processes, and here it mounts no overlay.
+    """
+
+    def __init__(self, folder: str, rootfs: str) -> None:
+        self._folder = folder
+        self._rootfs = rootfs
+        self._containerd: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        _need("containerd", "ctr", "runc")
+        make(self._folder)
+        try:
+            self._start_containerd()
+            self.start("trial")
+            self.delete("trial")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start_containerd(self) -> None:
+        with open(f"{self._folder}/config.toml", "w", encoding="utf-8") as file:
+            file.write(
+                f'version = 2\nroot = "{self._folder}/root"\nstate = "{self._folder}/run/state"\n'
+                f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{self._socket}"\n'
+            )
+        command = ["containerd", "--config", f"{self._folder}/config.toml"]
+        self._containerd = _daemon(command, f"{self._folder}/containerd.log", lambda: self._run("version"))
+
+    def __exit__(self, *_: object) -> None:
+        _end(self._containerd)
+        _wait_gone(self.supervisors)
+        wipe(self._folder, cgroup(self._folder))
+
+    def start(self, pod: str) -> None:
+        holder = f"{self._folder}/run/{pod}.pid"
+        self._make(pod, pod, f"--pid-file={holder}")
+        with open(holder, encoding="ascii") as file:
+            pid = file.read()
+        shared = [f"--with-ns={kind}:/proc/{pid}/ns/{name}" for kind, name in (("network", "net"), ("ipc", "ipc"))]
+        limits = [f"--memory-limit={MEMORY_MIB << 20}", f"--cpus={CPUS}"]
+        for number in range(MEMBERS):
+            self._make(pod, f"{pod}-{number}", *shared, *limits)
+
+    def _make(self, pod: str, name: str, *how: str) -> None:
+        where = [f"--cgroup=/{cgroup(self._folder)}/{name}", f"--runc-root={self._folder}/run/runc"]
+        alike = ["--env=PATH=/bin", "--seccomp", f"--annotation=io.kubernetes.cri.sandbox-id={pod}"]
+        self._run("run", "--detach", *where, *alike, *how, "--rootfs", self._rootfs, name, *COMMAND)
+
+    def delete(self, *pods: str) -> None:
+        all_of = [name for pod in pods for name in (*(f"{pod}-{number}" for number in range(MEMBERS)), pod)]
+        self._run("task", "delete", "--force", *all_of)
+        self._run("container", "delete", *all_of)
+
+    def supervisors(self) -> list[int]:
+        return processes.whose_arguments_have(self._folder, program="containerd-shim")
+
+    def daemons(self) -> list[int]:
+        assert self._containerd is not None
+        return [self._containerd.pid]
+
+    @property
+    def _socket(self) -> str:
+        return f"{self._folder}/containerd.sock"
+
+    def _run(self, *words: str) -> None:
+        _run(["ctr", "--address", self._socket, *words], {})
 
 
 def podd_on(dockerd: str, rootfs: str, folder: str, runtime: str = "") -> Podd:
@@ -276,6 +334,7 @@ PEERS: dict[str, Callable[[str, str], Engine]] = {
     "podd-docker": OurOwnOnDocker,
     "podman": Podman,
     "docker": Docker,
+    "containerd": Containerd,
 }
 
 _RLIMITS = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
@@ -292,6 +351,34 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> None:
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Skipped(done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}")
+
+
+def _daemon(command: Sequence[str], log_path: str, answers: Callable[[], object]) -> subprocess.Popen[bytes]:
+    """Started. answers: raises Skipped until it does. Raises Skipped: it does not start."""
+    with open(log_path, "wb") as log:
+        daemon = subprocess.Popen(command, stdout=log, stderr=log)
+    until = time.monotonic() + START_S
+    while True:
+        try:
+            answers()
+        except Skipped:
+            if daemon.poll() is not None or time.monotonic() > until:
+                _end(daemon)
+                raise Skipped(f"{command[0]} does not start: {_last_line(log_path)}") from None
+            time.sleep(0.1)
+        else:
+            return daemon
+
+
+def _end(daemon: subprocess.Popen[bytes] | None) -> None:
+    if daemon is None or daemon.poll() is not None:
+        return
+    daemon.terminate()
+    try:
+        daemon.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()
 
 
 def _image(folder: str, rootfs: str) -> str:

@@ -84,7 +84,7 @@ def test_everything_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
     wanted |= {f"runc: {name}": unit for name, unit in ON_RUNC.items()} if shutil.which("runc") else {}
     wanted |= {} if "network" in found["skipped"] else NETWORK
     wanted |= {} if "pull" in found["skipped"] else PULL
-    for engine in {"podd-cli", "podd-runc", "podd-docker", "podman", "docker"} - set(found["skipped"]):
+    for engine in {"podd-cli", "podd-runc", "podd-docker", "podman", "docker", "containerd"} - set(found["skipped"]):
         wanted |= {f"{engine}: {quantity}": unit for quantity, unit in COMPARED.items()}
     rows = {row["name"]: row for row in found["rows"]}
     assert {name: rows[name]["unit"] for name in wanted if name in rows} == wanted
@@ -93,7 +93,7 @@ def test_everything_is_measured_and_nothing_is_left(tmp_path: Path) -> None:
         assert row["name"] in done.stdout
     assert found["machine"]["cores"] >= 1
     pulls = {"pull", "podman pull", "ctr images pull"}
-    assert set(found["skipped"]) <= {"podd-runc", "podd-docker", "podman", "docker", "network", *pulls}
+    assert set(found["skipped"]) <= {"podd-runc", "podd-docker", "podman", "docker", "containerd", "network", *pulls}
     assert all(found["skipped"].values()), "what is skipped says why"
     assert set(traces()) <= set(before)
 
