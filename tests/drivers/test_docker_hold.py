@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ from podd.testing.lab import FOREVER, SHARED, Act, Lab, exits
 from podd_docker.driver import DockerDriver
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.anyio]
+
+
+LabOn = Callable[[Dockerd, str], AbstractAsyncContextManager[Lab]]
+"""Of the driver, with that OCI runtime of that dockerd's."""
 
 
 class Contract(DriverContract):
@@ -35,17 +40,24 @@ async def lab(make_docker_with_runtime: Callable[[], Driver], tmp_path: Path) ->
         yield lab
 
 
-class a_lab:  # noqa: N801  used as a function
-    def __init__(self, make_driver: Callable[[], Driver], tmp_path: Path) -> None:
-        self._lab = Lab(make_driver, Contract().arrange, tmp_path / "shared")
+@asynccontextmanager
+async def a_lab(make_driver: Callable[[], Driver], tmp_path: Path) -> AsyncIterator[Lab]:
+    lab = Lab(make_driver, Contract().arrange, tmp_path / "shared")
+    lab.shared.mkdir()
+    await lab.enter()
+    try:
+        yield lab
+    finally:
+        await lab.close()
 
-    async def __aenter__(self) -> Lab:
-        self._lab.shared.mkdir()
-        await self._lab.enter()
-        return self._lab
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._lab.close()
+@pytest.fixture
+def lab_on(paths: DriverPaths, cgroup_parent: str, tmp_path: Path) -> LabOn:
+    def make(dockerd: Dockerd, runtime: str) -> AbstractAsyncContextManager[Lab]:
+        section = {**dockerd.section, "cgroup_parent": cgroup_parent, "runtime": runtime}
+        return a_lab(lambda: DockerDriver("docker", section, paths), tmp_path)
+
+    return make
 
 
 def fifo(dockerd: Dockerd, member: Handle) -> Path:
@@ -105,11 +117,8 @@ async def test_whoever_restarts_a_member_by_hand_has_it_run(lab: Lab, dockerd: D
     assert list((dockerd.exec_root / "podd-hold").iterdir()) == []
 
 
-async def test_a_runtime_that_does_not_hold_is_found_out(
-    dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str, tmp_path: Path
-) -> None:
-    section = {**dockerd.section, "cgroup_parent": cgroup_parent, "runtime": "runc"}
-    async with a_lab(lambda: DockerDriver("docker", section, paths), tmp_path) as lab:
+async def test_a_runtime_that_does_not_hold_is_found_out(dockerd: Dockerd, lab_on: LabOn) -> None:
+    async with lab_on(dockerd, "runc") as lab:
         made = await lab.sandbox()
         with pytest.raises(Unavailable, match="did not hold it"):
             await lab.created(made.handle)
@@ -124,11 +133,8 @@ def own_dockerd(request: pytest.FixtureRequest) -> Iterator[Dockerd]:
 
 
 @pytest.mark.parametrize("own_dockerd", [["--live-restore"]], indirect=True)
-async def test_one_waits_on_while_dockerd_is_started_again(
-    own_dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str, tmp_path: Path
-) -> None:
-    section = {**own_dockerd.section, "cgroup_parent": cgroup_parent, "runtime": "podd"}
-    async with a_lab(lambda: DockerDriver("docker", section, paths), tmp_path) as lab:
+async def test_one_waits_on_while_dockerd_is_started_again(own_dockerd: Dockerd, lab_on: LabOn) -> None:
+    async with lab_on(own_dockerd, "podd") as lab:
         made = await lab.sandbox()
         held = (await lab.created(made.handle, exits(7))).handle
         own_dockerd.stop()

@@ -272,6 +272,7 @@ def test_twenty_pods_at_once(on_docker: Podd) -> None:
     statuses = [pod["status"] for pod in podd.pods()]
     assert [s["phase"] for s in statuses] == ["Running"] * 20
     assert [c["restartCount"] for s in statuses for c in s["containerStatuses"]] == [0] * 60
+    podd.cli("delete", "pods", "--all", "--now")
 
 
 # ---- dockerd itself
@@ -299,8 +300,9 @@ def test_pods_do_not_notice_a_restart_of_a_dockerd_with_live_restore(own_dockerd
 
 
 def test_pods_come_back_after_a_restart_of_dockerd(own_dockerd: Dockerd) -> None:
+    """While it stops, podd starts again what has ended. In a shared pid namespace that hears signals from the first."""
     for podd in running_on(own_dockerd):
-        podd.apply(manifest("p", image(sleeper("a")), image(sleeper("b"))))
+        podd.apply(manifest("p", image(sleeper("a")), image(sleeper("b")), shareProcessNamespace=True))
         pids = podd.pids("p")
         own_dockerd.stop()
         own_dockerd.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,9 +30,29 @@ def bridged(there: Place) -> Iterator[Dockerd]:
     yield from a_dockerd(*SUBNETS, network=there.host)
 
 
-@pytest.fixture
-def podd(bridged: Dockerd, there: Place) -> Iterator[Podd]:
+@pytest.fixture(scope="module")
+def shared_podd(bridged: Dockerd, there: Place) -> Iterator[Podd]:
     yield from running_on(bridged, 'runtime = "podd"', network=there.host)
+
+
+@pytest.fixture
+def podd(shared_podd: Podd) -> Iterator[Podd]:
+    """One for all, with the leak audit after each test."""
+    before = shared_podd.snapshot()
+    yield shared_podd
+    shared_podd.cli("delete", "pods", "--all", "--now")
+    shared_podd.assert_clean(before)
+
+
+@contextmanager
+def connected_to(network: str, bridged: Dockerd, there: Place) -> Iterator[Podd]:
+    """Another podd, on the same dockerd."""
+    bridged.network = network
+    try:
+        with contextmanager(running_on)(bridged, network=there.host) as other:
+            yield other
+    finally:
+        bridged.network = "bridge"
 
 
 def web(name: str, *ports: dict[str, Any], **more: Any) -> str:
@@ -101,34 +122,19 @@ def test_bandwidth_is_refused(podd: Podd) -> None:
 
 def test_a_network_of_dockerds_has_its_own_names(bridged: Dockerd, there: Place) -> None:
     bridged.create_network("named")
-    bridged.network = "named"
     try:
-        for podd in running_on(bridged, network=there.host):
-            dns = {"dnsConfig": {"searches": ["a.example"]}}
-            podd.apply(web("a", **dns))
+        with connected_to("named", bridged, there) as podd:
+            podd.apply(web("a", dnsConfig={"searches": ["a.example"]}))
             said = podd.cli("exec", "a", "-c", "beside", "--", "cat", "/etc/resolv.conf")
             assert "nameserver 127.0.0.11" in said
             assert "search a.example" in said
     finally:
-        bridged.network = "bridge"
         bridged.remove_network("named")
 
 
-def test_a_network_that_is_not_there_is_told_of(bridged: Dockerd, there: Place) -> None:
-    bridged.network = "nowhere"
-    try:
-        for podd in running_on(bridged, network=there.host):
-            said = podd.apply(web("a", {"containerPort": 80, "hostPort": 8080}), status=1)
-            assert "dockerd has no network nowhere" in said
-    finally:
-        bridged.network = "bridge"
-
-
-def test_without_a_network_ports_are_refused(bridged: Dockerd, there: Place) -> None:
-    bridged.network = "none"
-    try:
-        for podd in running_on(bridged, network=there.host):
-            said = podd.apply(web("a", {"containerPort": 80, "hostPort": 8080}), status=1)
-            assert "needs capability network" in said
-    finally:
-        bridged.network = "bridge"
+@pytest.mark.parametrize(
+    ("network", "why"), [("nowhere", "dockerd has no network nowhere"), ("none", "needs capability network")]
+)
+def test_without_a_network_ports_are_refused(bridged: Dockerd, there: Place, network: str, why: str) -> None:
+    with connected_to(network, bridged, there) as podd:
+        assert why in podd.apply(web("a", {"containerPort": 80, "hostPort": 8080}), status=1)
