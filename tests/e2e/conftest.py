@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from real import CONFIG, Podd
-from running import running, running_on, running_on_all, running_on_runc
+from running import running, running_on, running_on_runc
 
 from dockerd import Dockerd, a_dockerd
 
@@ -38,9 +38,3 @@ def runtime() -> str:
 def on_docker(dockerd: Dockerd, runtime: str) -> Iterator[Podd]:
     """As podd, with pods on a dockerd, whose list must be empty afterwards, too."""
     yield from running_on(dockerd, f'runtime = "{runtime}"')
-
-
-@pytest.fixture
-def on_all(dockerd: Dockerd) -> Iterator[Podd]:
-    """With pods of podd's own driver, of runc and of a dockerd side by side."""
-    yield from running_on_all(dockerd)

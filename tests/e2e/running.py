@@ -32,10 +32,11 @@ def runc_config() -> str:
     return f'default_driver = "runc"\n{CONFIG}\n[drivers.runc]\ncgroup_parent = "{{cgroup}}"\n'
 
 
-def running_on_all(dockerd: Dockerd) -> Iterator[Podd]:
-    """One with podd's own driver, runc and that dockerd; pods that name none go to the first. Runc has had a pod."""
+def running_on_all(dockerd: Dockerd, more: str) -> Iterator[Podd]:
+    """One with podd's own driver, runc and that dockerd; pods that name none go to the first. Runc has had a pod.
+    more: of its configuration."""
     setns = CONFIG.replace("{cgroup}", "{cgroup}/setns")
-    config = f'{setns}\n[drivers.runc]\ncgroup_parent = "{{cgroup}}"\n{_docker_section(dockerd)}'
+    config = f'{setns}\n[drivers.runc]\ncgroup_parent = "{{cgroup}}"\n{_docker_section(dockerd)}\n{more}'
     first = manifest("first", sleeper("a"), runtimeClassName="runc")
     yield from running(config, groups=("setns", "runc"), first=first, ignoring=rf"^process: .*{dockerd.folder}")
     assert dockerd.containers() == []
