@@ -58,7 +58,9 @@ def listing(root: Path) -> set[str]:
     found = {os.path.relpath(f"{place}/{name}", root) for place, folders, files in walked for name in folders + files}
     parts = ("overlay/", "overlay-images/", "overlay-layers/", "podd-pulls/")
     own = {f"overlay-{kind}/{kind}.{end}" for kind in ("images", "layers") for end in ("json", "lock")}
-    return {one for one in found if one.startswith(parts)} - own - {"overlay/l", "overlay/.has-mount-program"}
+    own |= {"overlay/l", "overlay/.has-mount-program"}
+    own |= {one for one in found if "/.tmp-" in one}  # of a skopeo that was killed; gone when a minute old
+    return {one for one in found if one.startswith(parts)} - own
 
 
 def layers_of(source: str) -> list[str]:

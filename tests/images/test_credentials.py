@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from podd.errors import Conflict, Denied, Invalid, Kind, NotFound, Unavailable
 from podd.images.credentials import attempts
 from podd.images.failures import explained, words
-from podd.images.leftovers import Layer, User, chains
+from podd.images.leftovers import UNFINISHED_S, Layer, User, chains, remove_unfinished
 from podd.model.image import Named, parse
 
 ONE = {"auth": base64.b64encode(b"a:b").decode()}
@@ -110,3 +112,15 @@ CHAINS: dict[str, tuple[list[Layer], list[User], set[str], list[list[str]]]] = {
 def test_what_is_left_of_a_pull(case: str) -> None:
     layers, users, blobs, wanted = CHAINS[case]
     assert chains({layer.id: layer for layer in layers}, users, blobs) == wanted
+
+
+def test_what_a_killed_skopeo_was_writing_goes_when_it_is_old(tmp_path: Path) -> None:
+    folder = tmp_path / "overlay-layers"
+    folder.mkdir()
+    for name in (".tmp-layers.json1", ".tmp-layers.json2", "layers.json"):
+        (folder / name).write_text("[]")
+    for name in (".tmp-layers.json1", "layers.json"):
+        os.utime(folder / name, (0, (folder / name).stat().st_mtime - UNFINISHED_S - 1))
+    remove_unfinished(str(tmp_path))
+    remove_unfinished(str(tmp_path / "no-such-store"))
+    assert sorted(one.name for one in folder.iterdir()) == [".tmp-layers.json2", "layers.json"]

@@ -8,10 +8,13 @@ whenever anybody next writes to the store.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -22,6 +25,8 @@ _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 TAG = "leftover"
+UNFINISHED_S = 60
+"""So old nothing is that is still being written: that takes a moment."""
 
 
 class Layer(Value):
@@ -57,6 +62,15 @@ def found(root: str, blobs: Iterable[str]) -> list[list[str]]:
         *_read(f"{root}/overlay-containers/containers.json", User),
     ]
     return chains(layers, users, set(blobs))
+
+
+def remove_unfinished(root: str) -> None:
+    """Files that the store's library was writing anew when it was killed; it writes beside, and renames."""
+    for place in ("overlay-layers", "overlay-images"):
+        for path in glob.glob(f"{glob.escape(root)}/{place}/.tmp-*.json*"):
+            with suppress(OSError):
+                if time.time() - os.stat(path).st_mtime > UNFINISHED_S:
+                    os.remove(path)
 
 
 def chains(layers: Mapping[str, Layer], users: Iterable[User], blobs: set[str]) -> list[list[str]]:

@@ -34,6 +34,7 @@ class Tidying:
 
     async def tidy(self) -> None:
         """What cannot be removed now is tried again after the next pull, and when podd is started."""
+        await anyio.to_thread.run_sync(leftovers.remove_unfinished, self._root)
         for place in scratch.abandoned(self._root):
             try:
                 await self._clear(place)
