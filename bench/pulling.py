@@ -13,6 +13,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import layout
@@ -102,19 +103,32 @@ def _containerd(folder: str, registry: str) -> Iterator[Engine]:
         f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
         f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{address}"\n'
     )
-    with open(f"{folder}/log", "wb") as log:
-        daemon = subprocess.Popen(["containerd", "--config", f"{folder}/config.toml"], stdout=log, stderr=log)
+    ctr = ["ctr", "--address", address]
+
+    def answers() -> bool:
+        return subprocess.run([*ctr, "version"], capture_output=True, check=False).returncode == 0
+
     try:
-        version = ["ctr", "--address", address, "version"]
-        _until(lambda: subprocess.run(version, capture_output=True, check=False).returncode == 0)
-        yield (
-            lambda: _run("ctr", "--address", address, "images", "pull", "--plain-http", f"{registry}/{NAME}"),
-            lambda: _run("ctr", "--address", address, "images", "rm", "--sync", f"{registry}/{NAME}"),
-        )
+        with _daemon(folder, answers, "containerd", "--config", f"{folder}/config.toml"):
+            yield (
+                lambda: _run(*ctr, "images", "pull", "--plain-http", f"{registry}/{NAME}"),
+                lambda: _run(*ctr, "images", "rm", "--sync", f"{registry}/{NAME}"),
+            )
     finally:
-        daemon.terminate()
-        daemon.wait()
         wipe(folder)
+
+
+@contextmanager
+def _daemon(folder: str, answers: Callable[[], bool], *command: str) -> Iterator[None]:
+    """One that runs from when it answers."""
+    with open(f"{folder}/log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _until(answers)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 def _run(*command: str) -> None:
@@ -135,15 +149,10 @@ def _registry(folder: str) -> Iterator[str]:
         f"version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n"
         f"storage: {{filesystem: {{rootdirectory: {folder}/data}}}}\nhttp: {{addr: '{host}'}}\n"
     )
-    with open(f"{folder}/log", "wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", f"{folder}/config.yml"], stdout=log, stderr=log)
-    try:
-        address, _, port = host.partition(":")
-        _until(lambda: _answers(address, int(port)))
+    address, _, port = host.partition(":")
+    answers = partial(_answers, address, int(port))
+    with _daemon(folder, answers, "docker-registry", "serve", f"{folder}/config.yml"):
         yield host
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _answers(address: str, port: int) -> bool:

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
+from images.layouts import needs_images
+from images.library import fill
+from podd.driver.hookspecs import ImagePlaces
+
 # A shell that runs its jobs in the background has them ignore SIGINT, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -29,6 +33,13 @@ def virtual_clock() -> Backend:
 
 def virtual_backend() -> Backend:
     return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> ImagePlaces:
+    """A store with the images of `images.library`."""
+    needs_images()
+    return fill(tmp_path_factory.mktemp("library"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

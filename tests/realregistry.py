@@ -232,6 +232,12 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+def a_proxy(registry: Served) -> Iterator[Proxy]:
+    """For a fixture."""
+    with proxied(registry.port) as one:
+        yield one
+
+
 @contextmanager
 def proxied(upstream: int) -> Iterator[Proxy]:
     """A proxy before the registry at that port of 127.0.0.1, which speaks plain HTTP."""

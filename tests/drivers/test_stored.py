@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from images.layouts import Directory, File, Link, busybox, layout, needs_images, skopeo, store
+from images.layouts import Directory, File, Link, busybox, layout, skopeo, store
+from images.library import MANY
 from podd.driver.contract import CanExec, CanStats, Driver, ExecRequest, Exit, Handle, Mount, Security
 from podd.driver.hookspecs import DriverPaths, ImagePlaces, NetworkPlaces
 from podd.errors import Invalid, NotFound
@@ -21,7 +22,6 @@ from podd.testing.shim import read_log
 pytestmark = [pytest.mark.root, pytest.mark.anyio, pytest.mark.timeout(180)]
 
 MakeDriver = Callable[[], Driver]
-LAYERS = 130
 
 
 @pytest.fixture
@@ -29,44 +29,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> ImagePlaces:
-    """A store with the images of this module."""
-    needs_images()
-    folder = tmp_path_factory.mktemp("store")
-    places = ImagePlaces(root=str(folder / "root"), run_root=str(folder / "run"))
-    base = busybox()
-    images: dict[str, tuple[list[Any], dict[str, Any]]] = {
-        "plain": ([base], {}),
-        "app": (
-            [base, {"srv": Directory(0o750, 1000), "data": Directory(0o755, 1000), "data/seed": File(b"of the image")}],
-            {
-                "Entrypoint": ["/bin/sh", "-c"],
-                "Cmd": ["id -u; id -g; pwd; echo $FIRST $SECOND $HOME"],
-                "Env": ["FIRST=image", "SECOND=image"],
-                "User": "app",
-                "WorkingDir": "/srv",
-                "Volumes": {"/data": {}},
-                "StopSignal": "SIGQUIT",
-            },
-        ),
-        "many": ([base, *({f"layer{n}": File(b"%d" % n), "which": File(b"%d" % n)} for n in range(1, LAYERS))], {}),
-        "whiteouts": ([base, {"a": File(b"a"), "b": File(b"b")}, {".wh.a": File()}], {}),
-        "evil": (
-            [base, {"out": Link("/../../../../../../srv"), "etc/passwd": File(b"x" * (2 << 20))}],
-            {"Volumes": {"../../../escape": {}, "/out/volume": {}, "/": {}, "/proc/sys": {}}, "WorkingDir": "out/work"},
-        ),
-        "nobody": ([base], {"User": "nobody-of-this-name"}),
-        "huge": ([base], {"User": "4294967296"}),
-        "careless": (
-            [base, {"etc/passwd": File(b"app:x:1000:100::/home/app:/bin/sh\n", 0o666)}],
-            {"User": "app"},
-        ),
-        "strange": ([base], {"User": "1000:web", "StopSignal": "SIGNONSENSE", "WorkingDir": "relative"}),
-    }
-    for name, (layers, config) in images.items():
-        store(places, layout(folder / name, layers, **config), f"localhost/{name}:1")
-    return places
+@pytest.fixture
+def places(library: ImagePlaces) -> ImagePlaces:
+    return library
 
 
 @pytest.fixture
@@ -184,7 +149,7 @@ async def test_what_stops_it(lab: Lab) -> None:
 
 async def test_many_layers_are_one_root(lab: Lab) -> None:
     output, _ = await run(lab, "many", *sh("ls -d /layer* | wc -l; cat /which"))
-    assert output == f"{LAYERS - 1}\n{LAYERS - 1}"
+    assert output == f"{MANY - 1}\n{MANY - 1}\n"
 
 
 async def test_what_a_layer_takes_away_is_not_there(lab: Lab) -> None:

@@ -13,7 +13,8 @@ import pytest
 from real import CONFIG, MOUNT, Podd, kill, manifest, shared, sleeper, until
 from running import runc_config, running
 
-from images.layouts import Directory, File, busybox, layout, needs_images, needs_program, store
+from images.layouts import needs_program
+from images.library import MANY
 from podd.driver.hookspecs import ImagePlaces
 
 pytestmark = [
@@ -23,36 +24,12 @@ pytestmark = [
     pytest.mark.parametrize("driver", ["setns", "runc"]),
 ]
 
-LAYERS = 130
 ON_QUIT = "trap 'echo quit > /shared/ended; exit 7' QUIT; echo up; while :; do sleep 1000 & wait $!; done"
 
 
-@pytest.fixture(scope="module")
-def places(tmp_path_factory: pytest.TempPathFactory) -> ImagePlaces:
-    """A store that others, too, put images into."""
-    needs_images()
-    folder = tmp_path_factory.mktemp("shared-store")
-    places = ImagePlaces(root=str(folder / "root"), run_root=str(folder / "run"))
-    base = busybox()
-    app = [base, {"srv": Directory(0o755, 1000), "data": Directory(0o755, 1000), "data/seed": File(b"seed\n")}]
-    says = {
-        "Entrypoint": ["/bin/sh", "-c"],
-        "Cmd": ["echo $WHO in $(pwd) is $(id -u):$(id -g); sleep 1000"],
-        "Env": ["WHO=image", "PATH=/bin"],
-        "User": "app:web",
-        "WorkingDir": "/srv",
-        "Volumes": {"/data": {}},
-        "StopSignal": "SIGQUIT",
-    }
-    many = [base, *({f"layer{n}": File(), "which": File(b"%d\n" % n)} for n in range(1, LAYERS))]
-    store(places, layout(folder / "app", app, **says), "localhost/app:1")
-    store(places, layout(folder / "many", many), "localhost/many:1")
-    return places
-
-
 @pytest.fixture
-def podd(driver: str, places: ImagePlaces) -> Iterator[Podd]:
-    images = f"\n[images]\nroot = {json.dumps(places.root)}\nrun_root = {json.dumps(places.run_root)}\n"
+def podd(driver: str, library: ImagePlaces) -> Iterator[Podd]:
+    images = f"\n[images]\nroot = {json.dumps(library.root)}\nrun_root = {json.dumps(library.run_root)}\n"
     if driver == "runc":
         needs_program("runc")
         yield from running(runc_config() + images, groups=("runc",), first=manifest("first", sleeper("a")))
@@ -60,7 +37,7 @@ def podd(driver: str, places: ImagePlaces) -> Iterator[Podd]:
         yield from running(CONFIG + images)
 
 
-def app(name: str, script: str = "", image: str = "app", **more: Any) -> dict[str, Any]:
+def app(name: str, script: str = "", image: str = "lasting", **more: Any) -> dict[str, Any]:
     """A container of an image; with a script, instead of what the image runs."""
     container = {"name": name, "image": f"localhost/{image}:1", **more}
     return {**container, "command": ["/bin/sh", "-c", script]} if script else container
@@ -107,7 +84,7 @@ def test_as_many_layers_as_an_image_may_have(podd: Podd) -> None:
     podd.apply(manifest("many", app("a", "ls -d /layer* | wc -l; cat /which; sleep 1000", "many")))
     assert (
         until(lambda: podd.cli("logs", "many").split()[1:] and podd.cli("logs", "many").split(), "both lines")
-        == [str(LAYERS - 1)] * 2
+        == [str(MANY - 1)] * 2
     )
 
 
@@ -119,20 +96,6 @@ def test_pods_of_one_image_keep_apart_what_they_write(podd: Podd) -> None:
         assert printed(podd, name) == "written\n"
     stats = json.loads(podd.cli("stats", "one", "-o", "json"))
     assert stats[0]["layers"]["a"] >= 1 << 20
-
-
-def test_who_fills_the_disk_is_evicted(podd: Podd) -> None:
-    limits = {"limits": {"ephemeral-storage": "1Mi"}}
-    fill = "head -c 3145728 /dev/urandom > /data/fill; echo filled; sleep 1000"
-    podd.apply(manifest("greedy", app("a", fill, resources=limits)))
-    podd.apply(manifest("modest", app("a", "echo up; sleep 1000", resources=limits)))
-    found = until(lambda: (now := podd.status("greedy"))["phase"] == "Failed" and now, "it is evicted", limit_s=40)
-    assert (found["reason"], found["message"]) == (
-        "Evicted",
-        'Container a exceeded its local ephemeral storage limit "1Mi"',
-    )
-    assert podd.status("modest")["phase"] == "Running"
-    until(lambda: not list(podd.folder.glob("state/**/fill")), "the disk has it back")
 
 
 def test_a_container_that_ends_runs_again_from_its_image(podd: Podd) -> None:
@@ -153,22 +116,23 @@ def test_who_is_to_be_no_root_by_an_image_is_looked_up(podd: Podd) -> None:
     assert "runAsNonRoot: the container would run as root" in refused
 
 
-def test_an_image_that_buildah_has_just_built(podd: Podd, places: ImagePlaces, tmp_path: Path) -> None:
+def test_an_image_that_buildah_has_just_built(podd: Podd, library: ImagePlaces, tmp_path: Path) -> None:
     needs_program("buildah")
     (tmp_path / "added").write_text("built\n")
-    (tmp_path / "Containerfile").write_text('FROM localhost/app:1\nCOPY added /added\nCMD ["cat /added; sleep 1000"]\n')
-    where = ["--root", places.root, "--runroot", places.run_root, "--storage-driver", "overlay"]
+    steps = ("FROM localhost/lasting:1", "COPY added /added", 'CMD ["cat /added; sleep 1000"]')
+    (tmp_path / "Containerfile").write_text("\n".join(steps))
+    where = ["--root", library.root, "--runroot", library.run_root, "--storage-driver", "overlay"]
     build = ["build", "--isolation", "chroot", "--tag", "localhost/built:1", str(tmp_path)]
     subprocess.run(["unshare", "--mount", "buildah", *where, *build], check=True, capture_output=True, timeout=60)
     podd.apply(manifest("built", app("a", image="built")))
     assert printed(podd, "built") == "built\n"
 
 
-def test_nothing_of_the_store_is_changed(podd: Podd, places: ImagePlaces) -> None:
+def test_nothing_of_the_store_is_changed(podd: Podd, library: ImagePlaces) -> None:
     def content() -> dict[str, float]:
         return {
             os.path.join(folder, name): os.lstat(os.path.join(folder, name)).st_mtime
-            for folder, folders, files in os.walk(places.root)
+            for folder, folders, files in os.walk(library.root)
             for name in (*folders, *files)
         }
 

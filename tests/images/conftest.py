@@ -8,7 +8,7 @@ import pytest
 
 from images.layouts import File, busybox, layout, needs_images
 from images.stores import BIG
-from realregistry import Proxy, Served, proxied, served
+from realregistry import Served, a_proxy, served
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,4 @@ def secured(source: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield one
 
 
-@pytest.fixture
-def proxy(registry: Served) -> Iterator[Proxy]:
-    with proxied(registry.port) as one:
-        yield one
+proxy = pytest.fixture(a_proxy)
