@@ -16,7 +16,7 @@ from podd.errors import Unavailable
 from podd_docker import following
 from podd_docker.found import Found
 from podd_docker.plans import ID, LOG
-from podd_docker.watch import LONGEST_PAUSE_S, Pauses, Watch
+from podd_docker.watch import FIRST_LOOK_S, LONGEST_PAUSE_S, Pauses, Watch
 
 pytestmark = pytest.mark.anyio
 
@@ -92,44 +92,82 @@ async def tell(story: Story) -> None:
     dockerd.close()
 
 
-async def test_an_end_is_heard_of_by_whoever_waits_for_it_and_ends_the_quiet() -> None:
-    async def story(dockerd: FakeDockerd, watch: Watch, _: TaskGroup) -> None:
-        watch.expect("a")
-        watch.expect("b")
-        with watch.bell("a") as bell:
-            dockerd.tell("a")
-            await bell.wait()
-        assert (watch.is_quiet("a"), watch.is_quiet("b")) == (False, True)
+class Looks:
+    """What is found of one that has ended: what was noted for each look, and that it has after that."""
+
+    def __init__(self, *found: str | Exception | None) -> None:
+        self._found = list(found)
+        self.times: list[float] = []
+
+    async def __call__(self) -> str | None:
+        self.times.append(anyio.current_time())
+        found = self._found.pop(0) if self._found else "ended"
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+async def test_who_waits_looks_at_once_and_when_an_end_is_heard_of() -> None:
+    async def story(dockerd: FakeDockerd, watch: Watch, tasks: TaskGroup) -> None:
+        began, looks = anyio.current_time(), Looks(None)
+        tasks.start_soon(_later, lambda: dockerd.tell("a"))
+        with anyio.fail_after(HOUR_S + 1):
+            assert await watch.until("a", looks) == "ended"
+        assert looks.times == [began, began + HOUR_S]
 
     await tell(story)
 
 
-async def test_an_end_before_anybody_waits_ends_the_quiet() -> None:
+async def test_who_waits_for_what_was_expected_does_not_look_before_something_is_heard() -> None:
+    async def story(dockerd: FakeDockerd, watch: Watch, tasks: TaskGroup) -> None:
+        watch.expect("a")
+        dockerd.tell("b")
+        began, looks = anyio.current_time(), Looks()
+        tasks.start_soon(_later, lambda: dockerd.tell("a"))
+        await watch.until("a", looks)
+        assert looks.times == [began + HOUR_S]
+
+    await tell(story)
+
+
+async def test_an_end_before_anybody_waits_is_seen_at_once() -> None:
     async def story(dockerd: FakeDockerd, watch: Watch, _: TaskGroup) -> None:
         watch.expect("a")
         dockerd.tell("a")
         await anyio.sleep(1)
-        assert not watch.is_quiet("a")
+        with anyio.fail_after(1):
+            await watch.until("a", Looks())
 
     await tell(story)
 
 
 async def test_what_was_expected_while_dockerd_was_away_is_looked_at_when_it_is_back() -> None:
-    async def story(dockerd: FakeDockerd, watch: Watch, _: TaskGroup) -> None:
+    async def story(dockerd: FakeDockerd, watch: Watch, tasks: TaskGroup) -> None:
         dockerd.is_away = True
         dockerd.leave()
         await anyio.sleep(1)
         watch.expect("a")
-        with watch.bell("a") as bell:
-            with anyio.move_on_after(HOUR_S) as nothing:
-                await bell.wait()
-            assert nothing.cancelled_caught, "nothing is to be seen of a dockerd that is away"
-            dockerd.is_away = False
-            with anyio.fail_after(LONGEST_PAUSE_S):
-                await bell.wait()
-        assert not watch.is_quiet("a")
+        began, looks = anyio.current_time(), Looks()
+        tasks.start_soon(_later, lambda: setattr(dockerd, "is_away", False))
+        await watch.until("a", looks)
+        (when,) = looks.times
+        assert HOUR_S <= when - began <= HOUR_S + LONGEST_PAUSE_S
 
     await tell(story)
+
+
+async def test_who_has_had_no_answer_looks_again_though_nothing_is_heard() -> None:
+    async def story(_: FakeDockerd, watch: Watch, __: TaskGroup) -> None:
+        began, looks = anyio.current_time(), Looks(Unavailable("busy"), Unavailable("busy"))
+        await watch.until("a", looks)
+        assert looks.times == [began, began + FIRST_LOOK_S, began + 3 * FIRST_LOOK_S]
+
+    await tell(story)
+
+
+async def _later(act: Callable[[], object]) -> None:
+    await anyio.sleep(HOUR_S)
+    act()
 
 
 async def test_a_log_that_does_not_get_on_is_told_of_once_and_asked_for_ever_less_often(

@@ -296,16 +296,13 @@ class Containers:
     # ---- ends
 
     async def wait(self, container: Handle) -> Exit:
-        with self._watch.bell(container.id) as bell:
-            if self._watch.is_quiet(container.id):
-                await bell.wait()
-            while True:
-                with suppress(Unavailable):  # a dockerd that is away comes back, and then the bell rings
-                    found = await self._found(container.id)
-                    if found.has_ended:
-                        await self.logs.drained(found)
-                        return await self._exit(container, found)
-                await bell.wait()
+        async def ended() -> Found | None:
+            found = await self._found(container.id)
+            return found if found.has_ended else None
+
+        found = await self._watch.until(container.id, ended)
+        await self.logs.drained(found)
+        return await self._exit(container, found)
 
     async def _exit(self, container: Handle, found: Found) -> Exit:
         return found.exit(await self._started_ns(container.id, handles.container_state(container), found))

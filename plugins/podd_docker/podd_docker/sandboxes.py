@@ -196,17 +196,13 @@ class Sandboxes:
     async def wait(self, sandbox: Handle) -> str:
         """Until its holder has ended. A dockerd that is away may come back with the holder as it was."""
         state = handles.sandbox_state(sandbox)
-        with self._watch.bell(sandbox.id) as bell:
-            if self._watch.is_quiet(sandbox.id):
-                await bell.wait()
-            while True:
-                try:
-                    found = await self._found(sandbox)
-                    if found.docker_id != state.docker_id or found.has_ended:
-                        return "the holder of its namespaces has ended"
-                except Unavailable:
-                    pass
-                await bell.wait()
+
+        async def lost() -> str | None:
+            found = await self._found(sandbox)
+            is_lost = found.docker_id != state.docker_id or found.has_ended
+            return "the holder of its namespaces has ended" if is_lost else None
+
+        return await self._watch.until(sandbox.id, lost)
 
     async def _found(self, sandbox: Handle) -> Found:
         try:

@@ -6,15 +6,16 @@ dockerd has been away.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import structlog
 
-from podd.errors import PoddError
+from podd.errors import PoddError, Unavailable
 from podd_docker.api import Api
 from podd_docker.plans import ID, OWNER
 
@@ -23,6 +24,12 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
 """Between attempts to reach a dockerd that is away: it may be back at once, or tomorrow."""
+
+FIRST_LOOK_S = 1.0
+LONGEST_LOOK_S = 60.0
+"""Between looks at one container that dockerd has no answer for: it may be busy with a hundred others."""
+
+T = TypeVar("T")
 
 
 class Pauses:
@@ -77,9 +84,26 @@ class Watch:
         """Before it is started, or found running: from here on an end of it is heard of."""
         self._quiet.add(of)
 
-    def is_quiet(self, of: str) -> bool:
-        """Whether nothing was heard since it was expected: whoever waits for its end need not look at it first."""
-        return of in self._quiet
+    async def until(self, of: str, look: Callable[[], Awaitable[T | None]]) -> T:
+        """What look finds at last, None being nothing.
+
+        It looks at once, unless an end was expected and nothing heard since; then whenever there may be something new,
+        and after a while where dockerd did not answer.
+        """
+        pauses = Pauses(FIRST_LOOK_S, LONGEST_LOOK_S)
+        with self.bell(of) as bell:
+            if of in self._quiet:
+                await bell.wait()
+            while True:
+                again_s = math.inf
+                try:
+                    if (found := await look()) is not None:
+                        return found
+                    pauses.reset()
+                except Unavailable:
+                    again_s = pauses.next_s()
+                with anyio.move_on_after(again_s):
+                    await bell.wait()
 
     def ring(self, of: str) -> None:
         self._quiet.discard(of)
