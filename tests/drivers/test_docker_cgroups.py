@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podd.driver.contract import Limits
 from podd.errors import PoddError, Unavailable
 from podd.linux.cgroup import Layout
 from podd.linux.cgroup.layout import Hierarchy
 from podd_docker import groups, units
+from podd_docker.host import Host
 
 ID = "0123456789abcdef"
 V2 = Layout((Hierarchy("/nowhere", 2, frozenset({"cpu", "memory", "pids"})),))
@@ -141,3 +143,18 @@ def test_a_host_without_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="there is no systemctl"):
         units.stop("a.slice")
+
+
+@pytest.mark.root
+def test_limits_are_changed_for_the_kernel_and_for_systemd_or_for_none(
+    program: Path, tmp_path: Path, cgroup_parent: str
+) -> None:
+    host = Host("docker", f"{tmp_path}/run", cgroup_parent)
+    group = host.group(f"{cgroup_parent}/podd-x.slice")
+    group.create()
+    program.write_text("#!/bin/sh\n")
+    assert host.change_pod(group.path, Limits(pids=10)).pids == 10
+    program.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(Unavailable):
+        host.change_pod(group.path, Limits(pids=20))
+    assert group.read_limits()["pids"] == 10
