@@ -26,6 +26,9 @@ from registry import Registry, registry
 
 MakeDriver = Callable[[], Driver]
 
+SLOW_S = 240.0
+"""What dockerd may take on a machine that is emulated."""
+
 
 @pytest.fixture
 def cgroup_parent() -> Iterator[str]:
@@ -136,12 +139,12 @@ def dockerd_by_systemd() -> Iterator[Dockerd]:
 def make_docker_by_systemd(dockerd_by_systemd: Dockerd, paths: DriverPaths) -> Iterator[MakeDriver]:
     slice_of_all = f"podd_test_{secrets.token_hex(4)}.slice"
     try:
-        yield from _docker(dockerd_by_systemd, paths, slice_of_all)
+        yield from _docker(dockerd_by_systemd, paths, slice_of_all, deadline_s=SLOW_S)
     finally:
         subprocess.run(["systemctl", "stop", slice_of_all], check=True)
 
 
-def _docker(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str, **more: str) -> Iterator[MakeDriver]:
+def _docker(dockerd: Dockerd, paths: DriverPaths, cgroup_parent: str, **more: object) -> Iterator[MakeDriver]:
     """As make_setns; dockerd's own list is looked at, too."""
     for directory in (f"{paths.run_dir}/docker/sandboxes", paths.state_dir, paths.log_dir):
         os.makedirs(directory)
