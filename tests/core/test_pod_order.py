@@ -156,6 +156,7 @@ def test_a_pod_that_has_more_of_the_disk_than_it_may_is_evicted_for_good() -> No
     world.sleep(10_000)
     assert not world.live
     assert not world.sandboxes
+    assert world.state.volumes == "absent", "they may be what filled the disk"
     world.feed(ev.StartAsked())
     world.settle()
     assert world.running == ["a"], "started again it begins with an empty disk"

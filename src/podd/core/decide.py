@@ -260,11 +260,14 @@ def _ended(state: PodState, now_ns: int) -> Steps:
     """Nothing runs and there is no sandbox."""
     if state.goal.want == "restart":
         return _run(afresh(state), now_ns)
-    if state.goal.want != "delete" or state.volumes in ("removing", "preparing") or now_ns < state.volumes_retry_at_ns:
+    is_deleted = state.goal.want == "delete"
+    if not (is_deleted or state.evicted):  # one that was evicted gives back the disk that it took, as by a kubelet
+        return state, []
+    if state.volumes in ("removing", "preparing") or now_ns < state.volumes_retry_at_ns:
         return state, []
     if state.volumes in ("ready", "stale"):
         return replace(state, volumes="removing"), [ev.RemoveVolumes()]
-    return state, [ev.Forget()]
+    return state, [ev.Forget()] if is_deleted else []
 
 
 def _unlike_plan(state: PodState, held: dict[str, container.Created]) -> list[str]:
