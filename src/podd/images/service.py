@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 Progress = Callable[[PullProgress], None]
 
+_opened: WeakValueDictionary[ImagePlaces, ContainersStorage] = WeakValueDictionary()
+
 
 class ContainersStorage:
     """See podd.driver.contract.ImageService. One for each store, however many drivers run its images."""
@@ -33,7 +36,7 @@ class ContainersStorage:
         """places: with both roots filled in. stall_s: see Skopeo."""
         self.name = f"containers-storage:{places.root}"
         self._places = places
-        self._storage = storage
+        self.storage = storage
         self._skopeo = Skopeo(places, stall_s=stall_s)
         self._tidying = Tidying(places.root, storage, self._skopeo)
 
@@ -43,7 +46,7 @@ class ContainersStorage:
         return await anyio.to_thread.run_sync(self._find, parse_bare(reference))
 
     def _find(self, reference: Reference) -> Image | None:
-        found = (self._storage.find(name) for name in self._names(reference))
+        found = (self.storage.find(name) for name in self._names(reference))
         return next((image for image in found if image is not None), None)
 
     def _names(self, reference: Reference) -> Sequence[str]:
@@ -64,10 +67,10 @@ class ContainersStorage:
         return registries.load(self._places.registries)
 
     async def list(self) -> Sequence[Image]:
-        return await anyio.to_thread.run_sync(self._storage.list)
+        return await anyio.to_thread.run_sync(self.storage.list)
 
     async def usage_bytes(self) -> int:
-        return await anyio.to_thread.run_sync(self._storage.usage_bytes)
+        return await anyio.to_thread.run_sync(self.storage.usage_bytes)
 
     # ---- bringing
 
@@ -131,7 +134,7 @@ class ContainersStorage:
                 bars = Bars()
                 look = partial(_tell, place.directory, bars, progress)
                 draws = bars.feed if source.startswith("docker://") else None
-                words = ["copy", source, self._storage.address(name)]
+                words = ["copy", source, self.storage.address(name)]
                 await self._skopeo.run(words, place, auth=auth, look=look, shown=draws)
                 whole = True
                 scratch.remove(place.directory)
@@ -171,7 +174,7 @@ class ContainersStorage:
             return named[:1]
         with scratch.made(self._places.root) as place:
             try:
-                await self._skopeo.run(["delete", self._storage.address(f"@{image.id.removeprefix('sha256:')}")], place)
+                await self._skopeo.run(["delete", self.storage.address(f"@{image.id.removeprefix('sha256:')}")], place)
             except Failed as exc:
                 raise _not_removed(reference, str(exc)) from None
             except PoddError as exc:
@@ -179,6 +182,14 @@ class ContainersStorage:
             finally:
                 scratch.remove(place.directory)
         return [*image.names, image.id]
+
+
+def opened(places: ImagePlaces) -> ContainersStorage:
+    """The one of this store: what was read of it is known to all drivers, and classes of drivers, that share it."""
+    found = _opened.get(places)
+    if found is None:
+        found = _opened[places] = ContainersStorage(places, Storage(places))
+    return found
 
 
 def _given(name: str) -> str:

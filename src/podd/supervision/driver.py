@@ -37,8 +37,7 @@ from podd.driver.contract import (
 from podd.driver.handles import check_id
 from podd.driver.hookspecs import DriverPaths
 from podd.errors import Internal, NotFound, PoddError, Unavailable
-from podd.images.service import ContainersStorage
-from podd.images.storage import Storage
+from podd.images.service import opened
 from podd.linux.process import boot_id
 from podd.model.ids import SandboxId
 from podd.network import files
@@ -70,8 +69,8 @@ class ShimDriver:
         self.name = name
         self._section = section
         self._paths = paths
-        self._storage = Storage(paths.images)
-        self.images = ContainersStorage(paths.images, self._storage)
+        self.images = opened(paths.images)
+        self._storage = self.images.storage
         self._host: host.Host | None = None
         self._sandboxes: Sandboxes | None = None
         cache_dir = paths.network.cache_dir or f"{paths.state_dir}/cni"
