@@ -18,7 +18,7 @@ from podd.engine.engine import Engine
 from podd.engine.view import PodView
 from podd.errors import Conflict, Invalid, NotFound, Unavailable, Unsupported
 from podd.model.pod import Container
-from podd.testing.fake import CAPABILITIES, FakeDriver, FakeHost
+from podd.testing.fake import CAPABILITIES, FakeDriver, FakeHost, Fault
 
 pytestmark = pytest.mark.anyio
 
@@ -155,6 +155,49 @@ async def test_a_pod_that_is_stopped_has_the_limits_when_it_starts(tmp_path: Pat
         await one.start("web", None, wait=True)
         assert resizes(host) == []
         assert limits_of(host, "a") == (50_000, 128 * MIB)
+
+
+async def test_a_resize_waits_for_members_that_are_being_started(tmp_path: Path, host: FakeHost) -> None:
+    host.faults.append(Fault(verb="create_container", of="b", delay_s=20))
+    async with engine(tmp_path, host) as one:
+        await apply(one, POD, wait=False)
+        await resize(one, memory="32Mi")
+        assert limits_of(host, "a") == (50_000, 32 * MIB)
+        assert resizes(host) == ["web", "a", "b", "web"]
+        assert (await one.get("web", None)).status.phase == "Running"
+    host.verify()
+
+
+async def test_a_changed_manifest_waits_for_members_that_are_being_started(tmp_path: Path, host: FakeHost) -> None:
+    host.faults.append(Fault(verb="start_containers", delay_s=20))
+    async with engine(tmp_path, host) as one:
+        await apply(one, POD, wait=False)
+        await anyio.sleep(1)
+        result = await apply(one, POD.replace("64Mi", "32Mi", 1))
+        assert (result.action, result.reason) == ("resized", "")
+        assert limits_of(host, "a") == (50_000, 32 * MIB)
+
+
+async def test_a_resize_of_a_pod_that_is_being_stopped_is_taken_when_it_is(tmp_path: Path, host: FakeHost) -> None:
+    host.faults.append(Fault(verb="destroy_sandbox", delay_s=20))
+    async with engine(tmp_path, host) as one:
+        await apply(one, POD)
+        await one.stop("web", None, grace_period_s=0, wait=False)
+        await resize(one, memory="32Mi")
+        assert resizes(host) == []
+        await one.start("web", None, wait=True)
+        assert limits_of(host, "a") == (50_000, 32 * MIB)
+
+
+async def test_a_resize_waits_for_nothing_for_ever(tmp_path: Path, host: FakeHost) -> None:
+    host.faults.append(Fault(verb="create_container", of="b", delay_s=50))
+    async with engine(tmp_path, host) as one:
+        await apply(one, POD, wait=False)
+        await anyio.sleep(1)
+        before = anyio.current_time()
+        with pytest.raises(Conflict, match="being started"):
+            await resize(one, memory="32Mi")
+        assert anyio.current_time() - before == pytest.approx(30)
 
 
 class CannotResize(FakeDriver):

@@ -61,6 +61,11 @@ def _ports_change(state: PodState, pod: Pod) -> bool:
     return not same or state.ports != "led"
 
 
+def must_wait(state: PodState) -> bool:
+    """A change that is refused now may be taken when what is under way is over."""
+    return state.goal.want != "delete" and state.sandbox is not None and _is_on_its_way(state, limits=True)
+
+
 def _is_on_its_way(state: PodState, *, limits: bool) -> bool:
     """What is being made has the limits of before, and would differ from its plan. Ports are led by one at a time."""
     ready = isinstance(state.sandbox, sandbox.Ready) and not state.recovering

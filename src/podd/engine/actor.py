@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from podd.core import container, pod
 from podd.core import events as ev
+from podd.core.amend import must_wait
 from podd.core.applied import Applied
 from podd.core.state import PodState
 from podd.driver.contract import Driver
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 INBOX = 256  # events that may wait; whoever brings more waits too
 
+SETTLE_S = 30  # how long a change waits for what is under way
 CANCEL_S = 5  # how long what is under way may take to be cancelled before its sandbox is destroyed all the same
 STORE_RETRY_S = 1
 FAILED_RETRY_S = 1
@@ -104,15 +106,25 @@ class Actor:
     async def amend(self, change: Callable[[Pod], Pod], applied: Applied | None = None) -> PodState:
         """Have the pod changed, or, where somebody else has changed it meanwhile, what has become of it.
 
-        applied: what is its manifest's now, where a manifest asks. Raises as `change` and `ask`.
+        applied: what is its manifest's now, where a manifest asks. What a pod cannot take while its members are being
+        started or ended waits for that, as a kubelet defers it. Raises as `change` and `ask`.
         """
+        deadline = anyio.current_time() + SETTLE_S
         while True:
             pod = self.state.pod
             try:
                 return await self.ask(ev.AmendAsked(pod=change(pod), of=pod, applied=applied))
             except Conflict:
-                if self.state.pod is pod:
+                if self.state.pod is pod and not await self._has_settled(deadline):
                     raise
+
+    async def _has_settled(self, deadline: float) -> bool:
+        """Wait until it can take a change. False: it could before, or cannot in time."""
+        if not must_wait(self.state):
+            return False
+        with anyio.CancelScope(deadline=deadline) as patience:
+            await self.until(lambda s: not must_wait(s))
+        return not patience.cancelled_caught
 
     async def report(self, report: ev.Report) -> None:
         """Of a pod that is gone nobody takes it, and nothing is lost."""

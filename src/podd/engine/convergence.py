@@ -115,7 +115,7 @@ class Convergence:
         self._store.save_all(record(one.new) for one in judged if one.new is not None)
         begun = [self._begun(one) for one in judged]  # at once: a record without its actor would wait for a restart
         with anyio.CancelScope(shield=True):  # what is ordered is done, also for a client that leaves
-            done = [await self._amended(one) for one in begun]
+            done = await self._all_amended(begun)
         if wait:
             await self._wait([one.target for one in done if one.target is not None], timeout_s, progress)
         return [*map(applying.of_object, objects), *map(_result, done)]
@@ -241,9 +241,23 @@ class Convergence:
     def _begun(self, judged: Judged) -> Judged:
         return judged if judged.new is None else but(judged, target=self._accept(judged.new))
 
+    async def _all_amended(self, begun: Sequence[Judged]) -> Sequence[Judged]:
+        """At once: each may have to wait for what is under way."""
+        done = list(begun)
+
+        async def amend(number: int) -> None:
+            done[number] = await self._amended(begun[number])
+
+        there = [number for number, one in enumerate(begun) if one.new is None]
+        if there:
+            async with anyio.create_task_group() as tasks:
+                for number in there:
+                    tasks.start_soon(amend, number)
+        return done
+
     async def _amended(self, judged: Judged) -> Judged:
         target, asked = judged.target, judged.pod
-        if target is None or judged.new is not None:
+        if target is None:
             return judged
         given = applied.given_by(asked)
         try:
