@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import pytest
+import structlog
 from trio.testing import MockClock
 
 from images.layouts import needs_images
@@ -15,6 +16,14 @@ from podd.driver.hookspecs import ImagePlaces
 
 # A shell that runs its jobs in the background has them ignore SIGINT, and what they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The default shows every local of every frame, which takes minutes where one of them is an engine.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 Backend = tuple[str, dict[str, Any]]
 
