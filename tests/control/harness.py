@@ -70,7 +70,11 @@ def running(engine: FakeEngine, path: str, backend: str, limits: Limits | None =
 
 def start_child(path: str, *more: str, **popen: Any) -> subprocess.Popen[bytes]:
     """control.child in a process of its own; it serves when this returns."""
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **popen.pop("env", {})}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path]),
+        **popen.pop("env", {}),
+    }
     command = [sys.executable, "-m", "control.child", path, *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=env, **popen)
     assert process.stdout

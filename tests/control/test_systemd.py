@@ -54,7 +54,7 @@ def test_a_service_is_handed_its_socket_and_tells_of_itself(tmp_path: Path) -> N
                 "LISTEN_FDNAMES": "podd.socket",
                 "NOTIFY_SOCKET": told,
                 "WATCHDOG_USEC": "100000",
-                "PYTHONPATH": str(Path(__file__).parent.parent),
+                "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path]),
             }
             with start_with_fd_3(listener, env) as service:
                 messages = {manager.recv(1000) for _ in range(4)}
