@@ -46,6 +46,7 @@ class Networks:
         self._plugins = Plugins(places.bin_dirs)
         self._locks: defaultdict[str, anyio.Lock] = defaultdict(partial(anyio.Lock, fast_acquire=True))
         self._ours: set[str] = set()  # whose plugins this podd alone has run
+        self._none: set[str] = set()  # that were to be connected when there was no network: nothing is written of them
 
     # ---- one pod -----------------------------------------------------------------------------------------------------
 
@@ -56,13 +57,17 @@ class Networks:
         that this network cannot give; Conflict: a port is taken; Unavailable: a plugin has failed.
         """
         async with self._alone(wanted.sandbox):
-            before = await _thread(self._journal.read, wanted.sandbox)
+            before, found = await _thread(self._look, wanted.sandbox)
             if before is not None and before.complete:
                 return _ips(before)
             if before is not None:
                 await self._undo(before)
-            network = await self._network(wanted)
-            return () if network is None else await self._add(call.attachment(self._driver, network, wanted), wanted)
+            network = await self._network(wanted, found)
+            if network is None:
+                self._none.add(wanted.sandbox)
+                return ()
+            self._none.discard(wanted.sandbox)
+            return await self._add(call.attachment(self._driver, network, wanted), wanted)
 
     async def detach(self, sandbox: str) -> None:
         """Undo whatever was done, or begun, to connect it. Of what is not connected: nothing.
@@ -70,6 +75,9 @@ class Networks:
         Raises Unavailable: a plugin has failed; asked again, all are run again.
         """
         async with self._alone(sandbox):
+            if sandbox in self._none:
+                self._none.remove(sandbox)
+                return
             made = await _thread(self._journal.read, sandbox)
             if made is not None:
                 await self._undo(made)
@@ -154,9 +162,12 @@ class Networks:
 
     # ---- ADD ---------------------------------------------------------------------------------------------------------
 
-    async def _network(self, wanted: Wanted) -> Network | None:
+    def _look(self, sandbox: str) -> tuple[Attachment | None, folder.Found]:
+        """How it is connected, and what networks there are. Blocks."""
+        return self._journal.read(sandbox), folder.find(self._places.conf_dir)
+
+    async def _network(self, wanted: Wanted, found: folder.Found) -> Network | None:
         """The one that counts now. Raises Unsupported: it cannot give what is wanted."""
-        found = await _thread(folder.find, self._places.conf_dir)
         for path, reason in found.skipped.items():
             log.warning("network.file_skipped", path=path, reason=reason, remedy="correct it, or take it away")
         if found.network is None:
