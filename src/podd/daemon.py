@@ -44,6 +44,9 @@ logger = structlog.get_logger()
 PRIVATE = 0o700
 """Of the directory in which Secrets are."""
 
+GARBAGE = 10_000
+"""New objects that hold others before podd looks for cycles among them, instead of 700: a few megabytes if all were."""
+
 FAILPOINT = "PODD_FAILPOINT"
 """For tests of crashes: "POINT:N" in the environment ends podd by SIGKILL the Nth time it comes to that point."""
 
@@ -150,6 +153,7 @@ async def _serve(
             with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                 tasks.start_soon(systemd.feed_watchdog)
                 gc.collect()
+                gc.set_threshold(GARBAGE)
                 gc.freeze()  # what is there now stays: no later collection has to look at it again
                 systemd.notify("READY=1", f"STATUS=listening on {', '.join(addresses)}")
                 names = [driver.name for driver in drivers]
