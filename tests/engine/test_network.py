@@ -186,6 +186,30 @@ async def test_a_port_that_is_taken_leaves_those_before_and_is_tried_again_when_
         assert (await apply(one, OTHER_PORT)).action == "unchanged"
 
 
+async def test_a_port_that_is_taken_is_tried_again_by_itself(tmp_path: Path, host: FakeHost) -> None:
+    """After 10 s, then twice as long each time; also while the pod is paused, and by the next podd."""
+    async with engine(tmp_path, host) as one:
+        await apply(one, POD)
+        await apply(one, OTHER_PORT.replace("name: web", "name: other"))
+        await apply(one, OTHER_PORT)
+        await anyio.sleep(9)
+        assert len(host.calls("publish")) == 1
+        await anyio.sleep(2)
+        assert len(host.calls("publish")) == 2
+        await one.pause("web", None)
+        await anyio.sleep(20)
+        assert len(host.calls("publish")) == 3
+        assert await conditions(one) == {"PodPublishPending": "8081/TCP: leads to pod other"}
+        assert led(host) == {"web": [8080], "other": [8081]}
+    async with engine(tmp_path, host) as one:
+        await one.delete("other", None, grace_period_s=0, wait=True)
+        await anyio.sleep(90)
+        assert led(host) == {"web": [8081]}
+        assert await conditions(one) == {}
+        assert (await told(one))[-1] == ("PublishCompleted", "ports of the host lead to it as its manifest says")
+        assert (await apply(one, OTHER_PORT)).action == "unchanged"
+
+
 async def test_a_driver_that_does_not_answer_is_not_waited_for_for_ever(tmp_path: Path, host: FakeHost) -> None:
     host.fault("publish", call=1, hang=True)
     async with engine(tmp_path, host) as one:

@@ -40,7 +40,7 @@ def absorb(state: PodState, report: ev.Event, now_ns: int) -> Steps:
         case ev.Probed() | ev.HookDone():
             return health.absorb(state, report, now_ns)
         case ev.Resized() | ev.Published():
-            return _absorb_changed(state, report)
+            return _absorb_changed(state, report, now_ns)
         case ev.PredecessorGone() if state.replaces is not None:
             return replace(state, replaces=None, started_at_ns=state.started_at_ns and now_ns), []
         case ev.Frozen() | ev.DiskExceeded() if isinstance(state.sandbox, sandbox.Ready):
@@ -123,9 +123,11 @@ def _absorb_frozen(state: PodState, report: ev.Frozen, now_ns: int) -> Steps:
     return replace(state, freezer="frozen" if frozen else "thawed"), told
 
 
-def _absorb_changed(state: PodState, report: ev.Resized | ev.Published) -> Steps:
+def _absorb_changed(state: PodState, report: ev.Resized | ev.Published, now_ns: int) -> Steps:
     """What was to change of a pod that runs."""
-    return _absorb_resized(state, report) if isinstance(report, ev.Resized) else _absorb_published(state, report)
+    if isinstance(report, ev.Resized):
+        return _absorb_resized(state, report)
+    return _absorb_published(state, report, now_ns)
 
 
 def _absorb_resized(state: PodState, report: ev.Resized) -> Steps:
@@ -137,14 +139,22 @@ def _absorb_resized(state: PodState, report: ev.Resized) -> Steps:
     return replace(state, not_resized=report.failure), warn("ResizeError", report.failure)
 
 
-def _absorb_published(state: PodState, report: ev.Published) -> Steps:
+def _absorb_published(state: PodState, report: ev.Published, now_ns: int) -> Steps:
+    """What is refused may be had later: whoever has the port, a program or another pod, may let go of it."""
     if state.ports != "changing" or state.sandbox is None or state.sandbox.id != report.id:
         return state, []
     if report.failure is not None:
-        told = ev.Tell(type="Warning", reason="PublishError", message=str(report.failure))
-        return replace(state, ports="refused", not_published=report.failure), [told]
+        delay_s = min(FIRST_DELAY_S * 2**state.ports_tries, MAX_DELAY_S)
+        refused = replace(
+            state,
+            ports="refused",
+            not_published=report.failure,
+            ports_tries=state.ports_tries + 1,
+            ports_retry_at_ns=now_ns + delay_s * SECOND,
+        )
+        return refused, warn("PublishError", report.failure)
     done = ev.Tell(reason="PublishCompleted", message="ports of the host lead to it as its manifest says")
-    return replace(state, ports="led"), [done]
+    return replace(state, ports="led", not_published=None, ports_tries=0), [done]
 
 
 def _ended_in_start(state: PodState) -> bool:

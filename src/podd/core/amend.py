@@ -32,7 +32,7 @@ def amend(state: PodState, asked: ev.AmendAsked, now_ns: int) -> Steps:
     if spec == state.pod.spec and state.not_published is None:
         return amended, []
     generation = state.generation + (spec != state.pod.spec)
-    amended = replace(amended, generation=generation, not_resized=None, not_published=None)
+    amended = replace(amended, generation=generation, not_resized=None, not_published=None, ports_tries=0)
     if state.sandbox is None:
         return replace(amended, resized=generation, ports="led"), []
     limits, ports = _limits_change(state, spec), _ports_change(state, amended.pod)

@@ -81,7 +81,7 @@ def _run(state: PodState, now_ns: int) -> Steps:
         case sandbox.Ready() if state.freezer == "thawed":
             return _advance(state, now_ns)
         case sandbox.Ready():
-            return _publish(state)
+            return _publish(state, now_ns)
         case _:
             return state, []
 
@@ -154,6 +154,7 @@ def _begin(state: PodState, now_ns: int) -> Steps:
         not_resized=None,
         ports="waiting" if state.replaces is not None and network.port_mappings(state.pod) else "led",
         not_published=None,
+        ports_tries=0,
     )
     return begun, [ev.CreateSandbox(id=box.id, attempt=attempt)]
 
@@ -161,7 +162,7 @@ def _begin(state: PodState, now_ns: int) -> Steps:
 def _advance(state: PodState, now_ns: int) -> Steps:
     """The sandbox is ready: init containers and sidecars in their order, then the members together, then each alone."""
     state, actions = ending.tell(state, now_ns)
-    state, more = _publish(state)
+    state, more = _publish(state, now_ns)
     actions += more
     for name in at_work(state):
         state, more = _bring_forward(state, name, now_ns)
@@ -172,8 +173,9 @@ def _advance(state: PodState, now_ns: int) -> Steps:
     return state, actions
 
 
-def _publish(state: PodState) -> Steps:
-    if state.ports != "waiting" or state.replaces is not None:
+def _publish(state: PodState, now_ns: int) -> Steps:
+    due = state.ports == "waiting" or (state.ports == "refused" and now_ns >= state.ports_retry_at_ns)
+    if not due or state.replaces is not None:
         return state, []
     assert state.sandbox is not None
     return replace(state, ports="changing"), [ev.Publish(id=state.sandbox.id)]

@@ -208,6 +208,8 @@ def _running_times(state: PodState) -> Iterator[int]:
     deadline = deadline_ns(state)
     if deadline is not None:
         yield deadline
+    if isinstance(state.sandbox, sandbox.Ready) and state.ports == "refused" and state.replaces is None:
+        yield state.ports_retry_at_ns
     if state.freezer != "thawed":
         return
     if state.sandbox is None and _begins_by_itself(state):

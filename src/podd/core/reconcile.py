@@ -38,6 +38,7 @@ def with_possible_times(state: PodState, now_ns: int) -> PodState:
         sandbox=box,
         lost_at_ns=None if state.lost_at_ns is None else min(state.lost_at_ns, now_ns),
         volumes_retry_at_ns=min(state.volumes_retry_at_ns, latest),
+        ports_retry_at_ns=min(state.ports_retry_at_ns, latest),
         started_at_ns=None if state.started_at_ns is None else min(state.started_at_ns, now_ns),
         members={
             name: _possible(member, now_ns, now_ns + _patience_s(state, name) * SECOND)

@@ -125,8 +125,11 @@ class PodState(Value):
     resized: int = 1  # the generation whose limits the kernel has
     not_resized: Failure | None = None  # why it has not those of the newest
     ports: Literal["led", "waiting", "changing", "refused"] = "led"
-    """Whether the ports of the host lead to it that its manifest says now; waiting: its driver is to be told."""
-    not_published: Failure | None = None  # why they were refused
+    """Whether the ports of the host lead to it that its manifest says now; waiting: its driver is to be told; refused:
+    it is told again at ports_retry_at_ns."""
+    not_published: Failure | None = None  # why they were refused, until they lead to it
+    ports_tries: int = 0  # that were refused
+    ports_retry_at_ns: int = 0
     failed_start: FailedStart | None = None
     evicted: str = ""  # why it has to go, whatever its members do; "" for nothing
     freezer: Literal["thawed", "freezing", "frozen", "thawing"] = "thawed"

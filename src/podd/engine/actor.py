@@ -183,9 +183,9 @@ class Actor:
             assert reply is not None, "a report is never refused"
             reply.give(refusal)
             return
-        except Exception as exc:
+        except BaseException as exc:  # who asks may be shielded from podd's end, and must hear of it
             if reply is not None:
-                reply.give(Internal(f"podd: unexpected {type(exc).__name__}", remedy="see podd's log"))
+                reply.give(_unexpected(exc))
             raise
         if reply is not None:
             reply.give(new)
@@ -294,6 +294,12 @@ class Actor:
             for _, task in under_way:
                 await task.done.wait()
         await self._send.send((await self._doing.destroy_sandbox(action), None))
+
+
+def _unexpected(exc: BaseException) -> PoddError:
+    if isinstance(exc, Exception):
+        return Internal(f"podd: unexpected {type(exc).__name__}", remedy="see podd's log")
+    return Unavailable("podd: is stopping")
 
 
 def _wants_images(state: PodState) -> bool:
