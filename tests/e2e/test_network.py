@@ -167,7 +167,8 @@ def test_without_a_network(there: Place, driver: str) -> None:
         assert "containernetworking-plugins" in said
         write_network(podd.folder)
         podd.apply(web("a", {"containerPort": 80, "hostPort": 8080}))
-        assert there.get(HOST[0], 8080) == "a", "it counts as soon as it is there"
+        until(lambda: not there.refuses(HOST[0], 8080), "it counts as soon as it is there")
+        assert there.get(HOST[0], 8080) == "a"
 
 
 @both
