@@ -143,6 +143,8 @@ class Link:
                     tasks.start_soon(self._stay_connected)
                     await anyio.wait_readable(self._pidfd)
                     self.died = True
+                    with anyio.move_on_after(DYING_S):
+                        await self.peer.ended.wait()  # what it has said before is heard first: why it refused, an exit
                     self._lose(f"shim {self.shim.pid} has died")
                     tasks.cancel_scope.cancel()
         finally:

@@ -167,9 +167,9 @@ class Sandboxes:
         shim = PidIdentity(forked["pid"], forked["starttime_ticks"], boot_id())
         sandbox.link = link = Link(plan["id"], plan["run_dir"], shim, pidfd, ours)
         report = link.peer.expect(0)
+        link.peer.post("subscribe", {})
         self._tasks.start_soon(link.run)
         answer, _ = await report.answer()
-        link.peer.post("subscribe", {})  # not before: one that refuses has gone, and its answer with what is sent to it
         for note in answer["notes"]:
             log.warning("sandbox.limited", sandbox=plan["id"], note=note)
         return answer  # type: ignore[return-value]
@@ -214,7 +214,7 @@ class Sandboxes:
             log.error("shim.broken", sandbox=sandbox_id, traceback=bugs, remedy="report this: it is a bug in podd")
         if sandbox.link is not None:
             await _shut_down(sandbox.link)
-        if self._host.remains(sandbox_id):  # a look at three names, which takes less than a visit to a thread
+        if await anyio.to_thread.run_sync(self._host.remains, sandbox_id):
             await self._sweep(sandbox_id)
         if sandbox.link is not None:
             await sandbox.link.aclose()
