@@ -14,6 +14,7 @@ from podd.core.look import (
     at_work,
     begin_due,
     deadline_ns,
+    gives_back_volumes,
     has_failed_init,
     is_done,
     is_due,
@@ -262,14 +263,13 @@ def _ended(state: PodState, now_ns: int) -> Steps:
     """Nothing runs and there is no sandbox."""
     if state.goal.want == "restart":
         return _run(afresh(state), now_ns)
-    is_deleted = state.goal.want == "delete"
-    if not (is_deleted or state.evicted):  # one that was evicted gives back the disk that it took, as by a kubelet
+    if not gives_back_volumes(state):
         return state, []
     if state.volumes in ("removing", "preparing") or now_ns < state.volumes_retry_at_ns:
         return state, []
     if state.volumes in ("ready", "stale"):
         return replace(state, volumes="removing"), [ev.RemoveVolumes()]
-    return state, [ev.Forget()] if is_deleted else []
+    return state, [ev.Forget()] if state.goal.want == "delete" else []
 
 
 def _unlike_plan(state: PodState, held: dict[str, container.Created]) -> list[str]:

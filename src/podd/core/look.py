@@ -194,9 +194,14 @@ def next_wake(state: PodState) -> int | None:
     return min(_running_times(state), default=None)
 
 
+def gives_back_volumes(state: PodState) -> bool:
+    """Once it has ended: one that was evicted returns the disk that it took, as by a kubelet; others may run again."""
+    return state.goal.want == "delete" or bool(state.evicted)
+
+
 def _ending_times(state: PodState) -> Iterator[int]:
     if state.sandbox is None:
-        if state.volumes in ("ready", "stale") and state.volumes_retry_at_ns:
+        if gives_back_volumes(state) and state.volumes in ("ready", "stale") and state.volumes_retry_at_ns:
             yield state.volumes_retry_at_ns
         return
     if state.goal.kill_at_ns is not None and state.freezer == "thawed":
