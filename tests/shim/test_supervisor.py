@@ -637,6 +637,9 @@ def test_a_bound_exec_ends_when_its_asker_hangs_up(pod: TestPod, sleeper: Contai
     assert os.read(read, 1) == b"", "it and what it started have let go of their output"
     assert pod.client.call("exec_wait", exec="e1")["signal"] == 9
     os.close(read)
+    end = time.monotonic() + 5
+    while len(pod.group.pids()) != 2 and time.monotonic() < end:  # what has let go of its output is not gone yet
+        time.sleep(0.01)
     assert len(pod.group.pids()) == 2, "the sleeper, and what is not bound"
 
 

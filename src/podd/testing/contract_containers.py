@@ -160,8 +160,8 @@ class Containers:
 
     async def test_an_end_by_a_signal(self, lab: Lab) -> None:
         made = await lab.sandbox()
+        stubborn = await lab.started(made.handle, IGNORES_TERM)  # first: deaf by the time that the other has heard
         polite = await lab.started(made.handle, UNTIL_TERM)
-        stubborn = await lab.started(made.handle, IGNORES_TERM)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._signal_until_it_ends, lab, polite)
         await lab.driver.signal_containers([stubborn], signal.SIGTERM)
