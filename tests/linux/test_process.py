@@ -111,6 +111,22 @@ def test_namespaces_are_inodes() -> None:
 
 
 @pytest.mark.root
+def test_namespaces_of_one_that_is_just_reaped_are_not_found() -> None:
+    """In one round of some two thousand it goes between two steps of the kernel, which then denies access."""
+
+    def look_until_it_is_gone() -> None:
+        while True:
+            process.namespaces(pid)
+
+    for _ in range(4000):
+        pid = os.posix_spawn("/bin/true", ["true"], {})
+        reaper = threading.Thread(target=os.waitpid, args=(pid, 0))
+        reaper.start()
+        with pytest.raises(ProcessLookupError):
+            look_until_it_is_gone()
+        reaper.join()
+
+
 def test_own_namespaces_are_those_of_the_thread_that_asks() -> None:
     found: list[dict[str, int]] = []
 

@@ -83,7 +83,10 @@ def namespaces(pid: int) -> dict[str, int]:
     """Inode numbers by the names of `namespaces.FLAGS`. Raises ProcessLookupError: it is gone."""
     try:
         return _namespaces(str(pid))
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, PermissionError) as exc:
+        # Of one that is reaped between finding the link and following it, the kernel says that access is denied.
+        if isinstance(exc, PermissionError) and os.path.exists(f"/proc/{pid}"):
+            raise
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), f"/proc/{pid}/ns") from exc
 
 
