@@ -209,11 +209,13 @@ def test_hooks_by_http_and_tcp(podd: Podd) -> None:
 
 
 def test_a_start_hook_that_fails_ends_its_container(podd: Podd) -> None:
-    life = {"postStart": {"exec": {"command": ["sh", "-c", "echo no disk >&2; exit 3"]}}}
-    podd.apply(manifest("p", sleeper("a", lifecycle=life), restartPolicy="Never"))
+    hook = "until [ -e /shared/hears ]; do sleep 0.1; done; echo no disk >&2; exit 3"
+    life = {"postStart": {"exec": {"command": ["sh", "-c", hook]}}}
+    hears = "trap 'exit 0' TERM; touch /shared/hears; sleep infinity & wait"
+    podd.apply(manifest("p", sh("a", hears, lifecycle=life, **MOUNT), restartPolicy="Never", **shared(podd)))
     until(lambda: podd.status("p")["phase"] == "Succeeded", "its container has heard the signal")
     message = told(podd, "FailedPostStartHook")
-    assert "Exec lifecycle hook ([sh -c echo no disk >&2; exit 3])" in message
+    assert f"Exec lifecycle hook ([sh -c {hook}])" in message
     assert "exited with 3: no disk" in message
 
 
