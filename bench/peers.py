@@ -11,8 +11,9 @@ import resource
 import shutil
 import subprocess
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import processes
 from places import cgroup, make, wipe
@@ -105,29 +106,53 @@ class OurOwnOnRunc(OurOwn):
         return self
 
 
-class Podman:
-    """`podman pod create`, one `podman create` a member, `podman pod start`."""
+class Installed(Engine):
+    """An engine of the host's, in directories of its own. It has one pod for a trial first: what an engine does but
+    once, it does then.
+
+    NEEDS: programs. _begin: makes it ready for pods.
+    """
+
+    NEEDS: ClassVar[tuple[str, ...]]
 
     def __init__(self, folder: str, rootfs: str) -> None:
         self._folder = folder
         self._rootfs = rootfs
+        self._process: subprocess.Popen[bytes] | None = None  # its daemon, where it has one
 
     def __enter__(self) -> Self:
-        _need("podman", "conmon")
+        _need(*self.NEEDS)
         make(self._folder)
-        # What podman gives to containers by default may be more than this process has, and may hand on.
-        most = {name: min(20000, resource.getrlimit(kind)[1]) for name, kind in _RLIMITS.items()}
-        ulimits = ", ".join(f'"{name}={number}:{number}"' for name, number in most.items())
-        with open(f"{self._folder}/containers.conf", "w", encoding="utf-8") as file:
-            file.write(f"[containers]\ndefault_ulimits = [{ulimits}]\n")
         try:
-            self._run("import", _image(self._folder, self._rootfs), IMAGE)
+            self._begin()
             self.start("trial")
             self.delete("trial")
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def __exit__(self, *_: object) -> None:
+        _end(self._process)  # dockerd ends its containers, and its containerd
+        _wait_gone(self.supervisors)
+        wipe(self._folder, cgroup(self._folder))
+
+    @abstractmethod
+    def _begin(self) -> None: ...
+
+
+class Podman(Installed):
+    """`podman pod create`, one `podman create` a member, `podman pod start`."""
+
+    NEEDS = ("podman", "conmon")
+
+    def _begin(self) -> None:
+        # What podman gives to containers by default may be more than this process has, and may hand on.
+        most = {name: min(20000, resource.getrlimit(kind)[1]) for name, kind in _RLIMITS.items()}
+        ulimits = ", ".join(f'"{name}={number}:{number}"' for name, number in most.items())
+        with open(f"{self._folder}/containers.conf", "w", encoding="utf-8") as file:
+            file.write(f"[containers]\ndefault_ulimits = [{ulimits}]\n")
+        self._run("import", _image(self._folder, self._rootfs), IMAGE)
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -159,26 +184,14 @@ class Podman:
         _run(["podman", *places, *how, *words], {"CONTAINERS_CONF": f"{self._folder}/containers.conf"})
 
 
-class Docker:
+class Docker(Installed):
     """A container for the namespaces, then `docker run --network container:… --ipc container:…` a member."""
 
-    def __init__(self, folder: str, rootfs: str) -> None:
-        self._folder = folder
-        self._rootfs = rootfs
-        self._dockerd: subprocess.Popen[bytes] | None = None
+    NEEDS = ("dockerd", "docker", "containerd", "runc")
 
-    def __enter__(self) -> Self:
-        _need("dockerd", "docker", "containerd", "runc")
-        make(self._folder)
-        try:
-            self._start_dockerd()
-            self._run("import", _image(self._folder, self._rootfs), IMAGE)
-            self.start("trial")
-            self.delete("trial")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+    def _begin(self) -> None:
+        self._start_dockerd()
+        self._run("import", _image(self._folder, self._rootfs), IMAGE)
 
     def _start_dockerd(self) -> None:
         where = {"data-root": "data", "exec-root": "run/docker", "pidfile": "run/pid"}
@@ -188,12 +201,7 @@ class Docker:
         places.append(f"--config-file={self._folder}/daemon.json")
         no_network = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
         command = ["dockerd", *places, "-H", self._socket, "--exec-opt=native.cgroupdriver=cgroupfs", *no_network]
-        self._dockerd = _daemon(command, f"{self._folder}/dockerd.log", lambda: self._run("version"))
-
-    def __exit__(self, *_: object) -> None:
-        _end(self._dockerd)  # it ends its containers, and its containerd
-        _wait_gone(self.supervisors)
-        wipe(self._folder, cgroup(self._folder))
+        self._process = _daemon(command, f"{self._folder}/dockerd.log", lambda: self._run("version"))
 
     def start(self, pod: str) -> None:
         run = ["run", "--detach", f"--cgroup-parent=/{cgroup(self._folder)}"]
@@ -210,8 +218,8 @@ class Docker:
         return processes.whose_arguments_have(self._folder, program="containerd-shim")
 
     def daemons(self) -> list[int]:
-        assert self._dockerd is not None
-        return [self._dockerd.pid, *processes.whose_arguments_have(self._folder, program="containerd")]
+        assert self._process is not None
+        return [self._process.pid, *processes.whose_arguments_have(self._folder, program="containerd")]
 
     @property
     def _socket(self) -> str:
@@ -221,43 +229,23 @@ class Docker:
         _run(["docker", "--config", f"{self._folder}/client", "-H", self._socket, *words], {})
 
 
-class Containerd:
+class Containerd(Installed):
     """A container for the namespaces, then one `ctr run --with-ns …` a member.
 
     All of a pod have the annotation by which containerd's CRI service lets them share one shim, so that its memory is
     what crictl's pods take. `ctr` limits no processes, and here it mounts no overlay.
     """
 
-    def __init__(self, folder: str, rootfs: str) -> None:
-        self._folder = folder
-        self._rootfs = rootfs
-        self._containerd: subprocess.Popen[bytes] | None = None
+    NEEDS = ("containerd", "ctr", "runc")
 
-    def __enter__(self) -> Self:
-        _need("containerd", "ctr", "runc")
-        make(self._folder)
-        try:
-            self._start_containerd()
-            self.start("trial")
-            self.delete("trial")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def _start_containerd(self) -> None:
+    def _begin(self) -> None:
         with open(f"{self._folder}/config.toml", "w", encoding="utf-8") as file:
             file.write(
                 f'version = 2\nroot = "{self._folder}/root"\nstate = "{self._folder}/run/state"\n'
                 f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{self._socket}"\n'
             )
         command = ["containerd", "--config", f"{self._folder}/config.toml"]
-        self._containerd = _daemon(command, f"{self._folder}/containerd.log", lambda: self._run("version"))
-
-    def __exit__(self, *_: object) -> None:
-        _end(self._containerd)
-        _wait_gone(self.supervisors)
-        wipe(self._folder, cgroup(self._folder))
+        self._process = _daemon(command, f"{self._folder}/containerd.log", lambda: self._run("version"))
 
     def start(self, pod: str) -> None:
         holder = f"{self._folder}/run/{pod}.pid"
@@ -283,8 +271,8 @@ class Containerd:
         return processes.whose_arguments_have(self._folder, program="containerd-shim")
 
     def daemons(self) -> list[int]:
-        assert self._containerd is not None
-        return [self._containerd.pid]
+        assert self._process is not None
+        return [self._process.pid]
 
     @property
     def _socket(self) -> str:
