@@ -12,6 +12,7 @@ import re
 import tarfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from machine import (
     CONFIG,
@@ -68,7 +69,7 @@ def check_runtimes_are_found() -> None:
 
 
 def check_a_dockerd_that_is_not_there_is_told_of() -> None:
-    (docker,) = [one for one in json.loads(cli("drivers", "-o", "json")) if one["name"] == "docker"]
+    docker = _driver("docker")
     assert not docker["usable"], docker
     assert docker["remedy"], docker
 
@@ -131,6 +132,21 @@ def check_a_life_on_docker_with_groups_of_podds() -> None:
         run("systemctl", "restart", "docker.service")
 
 
+def check_a_life_on_docker_with_podds_runtime() -> None:
+    """Members are held until all can start, and share uts, too."""
+    plain = CONFIG.read_text()
+    cli("docker", "setup", "--write")
+    CONFIG.write_text(f'{plain}\n[drivers.docker]\nruntime = "podd"\n')
+    run("systemctl", "restart", "docker.service", "podd.service")
+    until(lambda: _shares_uts("docker"), "the driver finds it")
+    _a_life_on_docker("systemd" if is_pure() else "cgroupfs")
+    CONFIG.write_text(plain)
+    Path("/etc/docker/daemon.json").unlink()
+    run("systemctl", "restart", "docker.service", "podd.service")
+    until(lambda: _usable("docker"), "the driver finds it")
+    assert not _shares_uts("docker")
+
+
 def _a_life_on_docker(cgroup_driver: str) -> None:
     assert run("docker", "info", "--format", "{{.CgroupDriver}}").strip() == cgroup_driver
     _a_life_on("docker", image=IMAGE, parent=PLACES[cgroup_driver])
@@ -181,7 +197,16 @@ def _tests(which: str, *files: str) -> None:
 
 
 def _usable(name: str) -> bool:
-    return any(one["name"] == name and one["usable"] for one in json.loads(cli("drivers", "-o", "json")))
+    return bool(_driver(name)["usable"])
+
+
+def _shares_uts(driver: str) -> bool:
+    return bool(_driver(driver)["capabilities"].get("shared_uts"))
+
+
+def _driver(name: str) -> dict[str, Any]:
+    (found,) = [one for one in json.loads(cli("drivers", "-o", "json")) if one["name"] == name]
+    return dict(found)
 
 
 def _a_life_on(name: str, *, image: str, parent: str = PODS) -> None:
@@ -207,7 +232,7 @@ def _a_life_on(name: str, *, image: str, parent: str = PODS) -> None:
 
 def _is_as_planned(driver: str, parent: str) -> None:
     first, second = pids("life").values()
-    for kind in ("net", "ipc") if driver == "docker" else ("net", "ipc", "uts"):
+    for kind in ("net", "ipc", "uts") if _shares_uts(driver) else ("net", "ipc"):
         assert os.readlink(f"/proc/{first}/ns/{kind}") == os.readlink(f"/proc/{second}/ns/{kind}"), kind
     assert os.readlink(f"/proc/{first}/ns/pid") != os.readlink(f"/proc/{second}/ns/pid")
     if is_pure():
