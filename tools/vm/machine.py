@@ -134,7 +134,7 @@ def parent_of(pid: int) -> int:
 def shims() -> list[int]:
     """The keepers. An attendant, which works for its keeper now and then and has its name, is a child of it."""
     named = [int(pid) for pid in run("pgrep", "-f", "^podd-shim", status=None).split()]
-    return sorted(pid for pid in named if parent_of(pid) not in named)
+    return sorted(pid for pid in named if (parent := parent_of(pid)) and parent not in named)  # 0: it has ended
 
 
 def group_of(pid: int, controller: str = "") -> Path:

@@ -90,8 +90,9 @@ def apply_examples(*but: str) -> None:
 def check_pods_and_supervisors_live_beside_podd() -> None:
     for name, pid in pids().items():
         assert group_of(pid).parent.parent == unified() / UNIT / "pods", (name, group_of(pid))
-    assert len(shims()) == len(pods())
-    for pid in shims():
+    supervisors = shims()
+    assert len(supervisors) == len(pods())
+    for pid in supervisors:
         assert group_of(pid) == unified() / UNIT / "supervisor", (pid, group_of(pid))
     assert members_of(unified() / "system.slice/podd.service") == [main_pid()]
 
