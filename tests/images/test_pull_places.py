@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from images.layouts import skopeo
-from images.stores import Store
+from images.stores import Store, until
 from podd.errors import Denied, Invalid, NotFound, PoddError, Unavailable
 from realregistry import PASSWORD, USER, Proxy, Served
 
@@ -209,4 +211,20 @@ async def test_no_room(small: Path, registry: Served) -> None:
     store = Store(small, registry.host)
     with pytest.raises(Unavailable, match="the disk is full"):
         await store.pull(f"{registry.host}/team/app:1")
+    assert store.everything() == set()
+
+
+async def test_it_is_over_when_its_last_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What skopeo starts to unpack a layer may end later than skopeo: until then the pull's place counts as in use."""
+    program = tmp_path / "skopeo"
+    slow = f"trap '' HUP; : > {tmp_path}/started; while kill -0 $1; do sleep 0.02; done; sleep 0.3; : > {tmp_path}/over"
+    program.write_text(f'#!/bin/sh\nsetsid sh -c "{slow.replace("$", chr(92) + "$")}" sh $$ &\nsleep 100\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    store = Store(tmp_path / "store")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(store.pull, "registry.invalid/app")
+        await until((tmp_path / "started").exists)
+        tasks.cancel_scope.cancel()
+    assert (tmp_path / "over").exists()
     assert store.everything() == set()

@@ -21,6 +21,8 @@ from podd.images.screen import Screen
 
 POLL_S = 0.2
 STALL_S = 60.0
+END_S = 30.0
+"""How long the processes of one that was killed may take to end: one that waits for a disk ends when that answers."""
 SAID_BYTES = 64 * 1024
 """How much of what it says is read."""
 HOST_POLICY = "/etc/containers/policy.json"
@@ -155,23 +157,35 @@ def _memory_file(auth: Mapping[str, Any] | None) -> Iterator[int | None]:
 async def _started(
     command: Sequence[str], scratch: Scratch, keep: Sequence[int], terminal: Screen | None
 ) -> AsyncIterator[Process]:
-    with open(scratch.errors, "ab") as errors:  # noqa: ASYNC230  a few lines
-        process = await anyio.open_process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=terminal.slave if terminal else scratch.output,
-            stderr=errors,
-            start_new_session=True,
-            pass_fds=[*keep, scratch.output],  # that it has it tells that somebody works there
-        )
+    """It has ended with all that it started, when this ends: it unpacks layers in processes of their own, and what
+    these still hold would pass for a pull that is under way.
+    """
+    held, given = os.pipe()
     try:
-        yield process
+        try:
+            with open(scratch.errors, "ab") as errors:  # noqa: ASYNC230  a few lines
+                process = await anyio.open_process(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=terminal.slave if terminal else scratch.output,
+                    stderr=errors,
+                    start_new_session=True,
+                    pass_fds=[*keep, scratch.output, given],  # that it has the output tells that somebody works there
+                )
+        finally:
+            os.close(given)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                with anyio.CancelScope(shield=True):
+                    await process.wait()
+            with anyio.move_on_after(END_S, shield=True):
+                await anyio.wait_readable(held)
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with anyio.CancelScope(shield=True):
-                await process.wait()
+        os.close(held)
 
 
 def _read_bytes(pid: int) -> int:
