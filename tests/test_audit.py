@@ -33,14 +33,17 @@ class Host:
         return audit.snapshot([str(self.root)], cgroup_parent=PARENT, daemon=daemon)
 
     def run(self, program: str, *argv: str, cwd: str = "/", orphan: bool = False) -> int:
-        """Start Python and wait for READY in the program; as an orphan it has no ancestor that the audit knows."""
+        """Start Python and wait for READY in the program; as an orphan it has no ancestor that the audit knows.
+
+        Where it has said so it has closed that pipe too: what it holds then is what it has until the test does more.
+        """
         ready = "print(os.getpid(), flush=True); os.close(1)"
         prelude = "import os, signal\n" + ("if os.fork(): os._exit(0)\nos.setsid()\n" if orphan else "")
         command = [sys.executable, "-c", prelude + program.replace("READY", ready), *argv]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=cwd)
         assert child.stdout is not None
         with child.stdout:
-            pid = int(child.stdout.readline())
+            pid = int(child.stdout.read())
         self.undo.callback(end, child, pid)
         if orphan:
             child.wait()
@@ -153,7 +156,7 @@ def test_an_orphan_in_our_cgroup_is_blamed_and_so_is_the_cgroup(host: Host) -> N
 @pytest.mark.root
 def test_what_a_blamed_process_started_is_blamed(host: Host) -> None:
     before = host.look()
-    program = "if os.fork(): READY; os.wait()\nelse: os.execv('/bin/sleep', ['sleep', '100'])"
+    program = "if os.fork(): READY; os.wait()\nelse: os.close(1); os.execv('/bin/sleep', ['sleep', '100'])"
     parent = host.run(program, str(host.root), orphan=True)
     deadline = time.monotonic() + 10
     while not (child := Path(f"/proc/{parent}/task/{parent}/children").read_text().split()):
