@@ -48,11 +48,16 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def is_parked(pod: TestPod) -> bool:
-    """Whether the shim has no attendant now, none of its children outside the pod's cgroup, and rests from the last."""
+def attendants(pod: TestPod) -> list[int]:
+    """The shim's children outside the pod's cgroup: one at work, and one that has just ended perhaps."""
     inside = pod.group.pids()
-    alone = all(child in inside for child in children(pod.report["shim_pid"]))
-    return alone and Path(f"/proc/{pod.report['shim_pid']}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    return [child for child in children(pod.report["shim_pid"]) if child not in inside]
+
+
+def is_parked(pod: TestPod) -> bool:
+    """Whether the shim has no attendant now, and rests from the last."""
+    state = Path(f"/proc/{pod.report['shim_pid']}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "S" and not attendants(pod)
 
 
 # ---- the sandbox -----------------------------------------------------------------------------------------------------
