@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -77,6 +78,8 @@ class Root:
         try:
             fd = self.open(path, symlinks=symlinks)
         except FileNotFoundError:
+            with suppress(OSError):  # no parent, a dangling link, /proc: for the walk to tell apart
+                return self.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, symlinks=symlinks, mode=mode)
             fd = self._walk(path, symlinks=symlinks, directory=False, mode=mode)
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             os.close(fd)

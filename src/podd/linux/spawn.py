@@ -45,12 +45,22 @@ _RUN = bytes.fromhex(
     "0f05"  #              syscall
 )
 _SPAWN = bytes.fromhex(
-    "4989d1"  #            mov r9, rdx             the arguments of execveat
+    "4989d1"  #            mov r9, rdx             the arguments of execveat, then the descriptors to keep, then 0
     "b8b3010000"  #        mov eax, 435            clone3(rdi, rsi)
     "0f05"  #              syscall
     "4885c0"  #            test rax, rax
-    "7526"  #              jnz 1f
-    "498b39498b7108498b51104d8b51184d8b4120"  #  rdi, rsi, rdx, r10, r8
+    "7546"  #              jnz 1f
+    "498d5928"  #          lea rbx, [r9+40]
+    "488b3b"  #         2: mov rdi, [rbx]          a descriptor
+    "4885ff"  #            test rdi, rdi
+    "7414"  #              jz 3f
+    "b848000000"  #        mov eax, 72             fcntl(it,
+    "be02000000"  #        mov esi, 2                 F_SETFD,
+    "31d2"  #              xor edx, edx               0): in the child alone
+    "0f05"  #              syscall
+    "4883c308"  #          add rbx, 8
+    "ebe4"  #              jmp 2b
+    "498b39498b7108498b51104d8b51184d8b4120"  #  3: rdi, rsi, rdx, r10, r8
     "b842010000"  #        mov eax, 322            execveat(...)
     "0f05"  #              syscall
     "bf7f000000"  #        mov edi, 127
@@ -72,15 +82,10 @@ def spawn(script: Script, keep: Iterable[int], group: int | None = None, *, sibl
     program = _program(script)
     if program is None:
         return _spawn_interpreter(script, group, sibling=sibling)
-    keep = set(keep)
     try:
-        for fd in keep:
-            os.set_inheritable(fd, True)
-        return _spawn_program(program, group, sibling=sibling)
+        return _spawn_program(program, keep, group, sibling=sibling)
     finally:
         os.close(program)
-        for fd in keep:
-            os.set_inheritable(fd, False)
 
 
 def warm() -> None:
@@ -99,12 +104,12 @@ def _program(script: Script) -> int | None:
         return None
 
 
-def _spawn_program(program: int, group: int | None, *, sibling: bool) -> int:
+def _spawn_program(program: int, keep: Iterable[int], group: int | None, *, sibling: bool) -> int:
     clone = clone_arguments(group, _CLONE_VM | _CLONE_VFORK, sibling=sibling)
     nothing = ctypes.create_string_buffer(16)  # an empty path, no arguments, no environment
     empty = ctypes.addressof(nothing)
-    execveat = struct.pack("=5Q", program, empty, empty, empty, _AT_EMPTY_PATH)
-    return checked(_spawn_code()(clone, len(clone), execveat))
+    words = (program, empty, empty, empty, _AT_EMPTY_PATH, *keep, 0)
+    return checked(_spawn_code()(clone, len(clone), struct.pack(f"={len(words)}Q", *words)))
 
 
 @cache

@@ -129,7 +129,8 @@ class Container:
     async def _create(self, target: Container | None) -> tuple[ContainerReport, Passage]:
         self._group.create()
         self._group.die_together()
-        self._group.apply(self._limits_while_made())
+        while_made = self._limits_while_made()
+        unenforced = self._group.apply(while_made)
         pipes = None if self.plan["tty"] else Pipes.make(has_stdin=self.plan["stdin"])
         given = Descriptors(pipes.ours if pipes else ())
         try:
@@ -138,8 +139,8 @@ class Container:
                 self._pod.keeping.keep_container(self.plan, reports.fileno(), self._hold.fileno(), list(given))
                 if self._is_doomed:
                     raise Conflict(f"container {self.id}: destroyed while it was being made")
-                unenforced = self._group.apply(self.plan["limits"])
-                notes = [f"{name}: this host has nothing to enforce it" for name in unenforced]
+                unenforced += self._group.apply(self.plan["limits"], before=while_made)
+                notes = [f"{name}: this host has nothing to enforce it" for name in dict.fromkeys(unenforced)]
                 return self._observe(notes + said), reports
             except BaseException:
                 reports.close()

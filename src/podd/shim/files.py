@@ -45,12 +45,15 @@ def _write_temporary(path: str, text: str, mode: int) -> str:
     temporary = f"{path}.{get_native_id()}.tmp"  # threads, too, may write the same at the same time
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        with open(fd, "wb") as file:
-            os.fchmod(fd, mode)
-            file.write(text.encode())
+        os.fchmod(fd, mode)
+        content = memoryview(text.encode())
+        while content:
+            content = content[os.write(fd, content) :]
     except OSError:
         os.unlink(temporary)
         raise
+    finally:
+        os.close(fd)
     return temporary
 
 

@@ -67,6 +67,7 @@ class Source(NamedTuple):
     path: str
     directory: bool = True
     symlinks: bool = False  # may the way to path lead through symbolic links of the root file system
+    place: int = -1  # path itself, where it is on a mount of podd's own, which is another source
 
 
 class Proc(NamedTuple):
@@ -267,11 +268,13 @@ def _own_dev() -> list[Source]:
     dev = mounts.tmpfs(0o755, 64 * 1024, mounts.NO_EXEC)
     for name in ("pts", "shm", "mqueue"):
         os.mkdir(name, 0o755, dir_fd=dev)
-    for name in DEVICES:
-        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, dir_fd=dev))
     for name, target in DEV_LINKS.items():
         os.symlink(target, name, dir_fd=dev)
-    return [Source(dev, "/dev"), *(Source(_device(name), f"/dev/{name}", directory=False) for name in DEVICES)]
+    devices = []
+    for name in DEVICES:
+        place = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDONLY | os.O_CLOEXEC, dir_fd=dev)
+        devices.append(Source(_device(name), f"/dev/{name}", directory=False, place=place))
+    return [Source(dev, "/dev"), *devices]
 
 
 def _device(name: str) -> int:
@@ -392,6 +395,9 @@ def _must_propagate(volume: MountPlan, source: int) -> None:
 
 def _attach(root: Root, source: Source, proc: int) -> None:
     """proc: where /proc will be."""
+    if source.place >= 0:
+        root.attach(source.mount, source.place)
+        return
     if source.symlinks and posixpath.normpath(f"/{source.path.lstrip('/')}").split("/")[1] == "proc":
         raise _covers_proc(source.path)
     make = root.directory if source.directory else root.file

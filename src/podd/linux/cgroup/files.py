@@ -35,6 +35,23 @@ def read_or_none(path: str) -> str | None:
         raise
 
 
+def value_or_none(path: str) -> str | None:
+    """What a file says that holds one value, which one read(2) gives; None as `read_or_none`."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return os.read(fd, _CHUNK).decode().strip()
+    except OSError as exc:
+        if exc.errno == errno.ENODEV:
+            return None
+        exc.filename = path
+        raise
+    finally:
+        os.close(fd)
+
+
 def write(path: str, text: str) -> None:
     """One write(2), as these files want it. The file must exist; OSError names the path."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)

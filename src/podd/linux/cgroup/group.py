@@ -109,15 +109,18 @@ class Group:
         if (hierarchy := self.layout.unified) is not None:
             pass_on(hierarchy, self._directory(hierarchy))
 
-    def apply(self, limits: Limits) -> tuple[str, ...]:
+    def apply(self, limits: Limits, *, before: Limits | None = None) -> tuple[str, ...]:
         """Make the limits exactly these: what is not given becomes unlimited.
 
+        before: what was applied last, if that is known; what has not changed since is left alone.
         Returns the given limits that nothing enforces here, since their controller is missing. Raises Invalid: the
         kernel refuses a value; Conflict: more memory is in use than the limit and it cannot be taken back.
         """
         unenforced: list[str] = []
         for controller, fields in knobs.FIELDS_OF.items():
             place = self._directory_of(controller)
+            if place is not None and before is not None and knobs.same(controller, before, limits):
+                continue
             try:
                 if place is not None and knobs.APPLY[controller, place[1]](place[0], limits):
                     continue

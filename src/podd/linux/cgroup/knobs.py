@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import TypedDict
 
-from podd.linux.cgroup.files import read_or_none, table, write
+from podd.linux.cgroup.files import read_or_none, table, value_or_none, write
 
 Version = int  # 1 or 2
 
@@ -50,6 +50,12 @@ FIELDS_OF: dict[str, tuple[str, ...]] = {
 """Which limits fall away where a controller is missing."""
 
 
+def same(controller: str, one: Limits, other: Limits) -> bool:
+    """Whether both ask the same of a controller."""
+    fields = (*FIELDS_OF[controller], "cpu_period_us") if controller == "cpu" else FIELDS_OF[controller]
+    return all(one.get(field) == other.get(field) for field in fields)
+
+
 def weight_of(shares: int) -> int:
     """cpu.weight for v1 cpu.shares: 2 is 1, 1024 is 100, 262144 is 10000, and a smooth curve through these.
 
@@ -74,8 +80,8 @@ def shares_of(weight: int) -> int:
 
 def _set(path: str, value: int | str) -> bool:
     """Write, if it is a change: reading is far cheaper, and a new group has most values already. False: no file."""
-    now = read_or_none(path)
-    if now is not None and now.strip() != str(value):
+    now = value_or_none(path)
+    if now is not None and now != str(value):
         write(path, str(value))
     return now is not None
 
@@ -99,7 +105,7 @@ def _apply_cpu_v2(group: str, limits: Limits) -> bool:
 
 def _apply_memory_v1(group: str, limits: Limits) -> bool:
     plain, with_swap = f"{group}/memory.limit_in_bytes", f"{group}/memory.memsw.limit_in_bytes"
-    asked, now = limits.get("memory_bytes"), read_or_none(plain)
+    asked, now = limits.get("memory_bytes"), value_or_none(plain)
     if now is None:
         return False
     wanted = _V1_UNLIMITED if asked is None else asked // _PAGE * _PAGE
@@ -151,8 +157,8 @@ APPLY: dict[tuple[str, Version], Callable[[str, Limits], bool]] = {
 
 def _number(path: str) -> int | None:
     """The file's one number. None: there is no such file, or it says "max" or -1."""
-    text = read_or_none(path)
-    return int(text) if text is not None and text.strip().isdecimal() else None
+    text = value_or_none(path)
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _read_cpu_v1(group: str, asked: Limits) -> Limits:
@@ -168,7 +174,7 @@ def _read_cpu_v1(group: str, asked: Limits) -> Limits:
 
 
 def _read_cpu_v2(group: str, asked: Limits) -> Limits:
-    maximum, weight = read_or_none(f"{group}/cpu.max"), _number(f"{group}/cpu.weight")
+    maximum, weight = value_or_none(f"{group}/cpu.max"), _number(f"{group}/cpu.weight")
     if maximum is None or weight is None:
         return {}
     quota, period = maximum.split()
