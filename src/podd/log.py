@@ -80,7 +80,7 @@ class _Prepare:
         if _NUMBERS.get(level, 40) < self._least:
             raise structlog.DropEvent
         ready: EventDict = {
-            "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": level,
             "event": _sayable(str(event.pop("event", ""))),
         }

@@ -77,5 +77,4 @@ def since_ns(text: str, now_ns: int) -> int:
 
 
 def _seconds(at_ns: int) -> str:
-    moment = datetime.fromtimestamp(at_ns // NS_PER_S, UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+    return datetime.fromtimestamp(at_ns // NS_PER_S, UTC).isoformat().removesuffix("+00:00")

@@ -28,7 +28,7 @@ from podd.shim.container import Container, Pod, kill_group
 from podd.shim.execs import Exec, Execs
 from podd.shim.files import read_json, write_json
 from podd.shim.home import Home
-from podd.shim.keeper import PEER, Keeper
+from podd.shim.keeper import PEER, ZYGOTE, Keeper
 from podd.shim.keeping import Keeping
 from podd.shim.loop import Later, Loop
 from podd.shim.nowhere import nowhere
@@ -42,8 +42,6 @@ from podd.shim.runtime.guard import post
 from podd.shim.wire import Connection, Descriptors, decode, error_of, listener, send_once
 
 STDIO = (0, 1, 2)
-ZYGOTE = "zygote"
-"""The name under which the keeper keeps the zygote's channel until its first attendant has answered."""
 
 STATE_FILE = "state.json"
 
@@ -102,7 +100,6 @@ def _introduce(number: int, plan: SandboxPlan, keeper: Keeper, channel: socket.s
     os.close(pidfd)
     name, namespace = plan["meta"].get("name", ""), plan["meta"].get("namespace", "")
     channel.send(f"title podd-shim {name}\tpodd-shim: {namespace}/{name} ({plan['id']})".encode())
-    channel.send(f"drop {ZYGOTE}".encode())
 
 
 def _be_attendant(plan: SandboxPlan, layout: Layout, keeper: Keeper, channel: socket.socket) -> None:

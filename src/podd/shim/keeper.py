@@ -47,6 +47,7 @@ from podd.shim.title import Title
 
 WAKE = "wake/"
 PEER, LISTENER = f"{WAKE}peer/", f"{WAKE}listener"
+ZYGOTE = "zygote"  # whom the first attendant tells that there is a shim
 MAX_PACKET = 64 * 1024
 MAX_DESCRIPTORS = 5
 REST_S = 1.0
@@ -109,6 +110,7 @@ class Keeper:
         self._attend = attend
         self.kept.update(kept)
         self._call(0)
+        self._drop(ZYGOTE, [])  # the first attendant has it now, who answers
         self.loop.run(self._done)
 
     # ---- the attendant -----------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from podd.errors import Invalid
 from podd.linux.cgroup import Layout
 from podd.linux.syscalls import Prctl, close_all_but, prctl, signal_descriptor
 from podd.shim import stage
-from podd.shim.attendant import ZYGOTE, attend
-from podd.shim.keeper import PEER, Keeper
+from podd.shim.attendant import attend
+from podd.shim.keeper import PEER, ZYGOTE, Keeper
 from podd.shim.nowhere import nowhere
 from podd.shim.plan import MAX_MESSAGE
 from podd.shim.sweep import sweep
