@@ -98,7 +98,7 @@ ANY = -(2**63)
 STEPS, BLOCKS = DATA
 _WORD = struct.Struct("=q")
 WORD = _WORD.size
-_UNUSED = (0,) * 6
+_STEP_OF = [struct.Struct(f"=q{n}q{(6 - n) * WORD}xqqQ") for n in range(7)]  # a STEP with so many arguments
 _UNWANTED = STEPS + WORD
 
 
@@ -127,11 +127,11 @@ class Script:
         self._subject = (subject, kind)
 
     def call(self, name: str, *arguments: Argument, least: int = 0, status: int = 127) -> Result:
-        words = [*arguments, *_UNUSED[len(arguments) :]]
+        words = list(arguments)
         for n, value in enumerate(arguments):
             if type(value) is not int:
                 words[n] = self._word(value, STEPS + len(self.steps) + WORD * (n + 1))
-        self.steps += STEP.pack(NUMBERS[name], *words, least, status, _UNWANTED)
+        self.steps += _STEP_OF[len(words)].pack(NUMBERS[name], *words, least, status, _UNWANTED)
         self._what.append((name, self._subject))
         return Result(len(self.steps) - WORD)
 

@@ -48,8 +48,11 @@ def total(spec: PodSpec, count: Callable[[ResourceRequirements], Amounts]) -> Am
 
 
 def plus(parts: Sequence[Amounts]) -> Amounts:
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: sum((part.get(name, _NONE) for part in parts), _NONE) for name in names}
+    sums: dict[str, Fraction] = {}
+    for part in parts:
+        for name, amount in part.items():
+            sums[name] = sums[name] + amount if name in sums else amount
+    return sums
 
 
 def _greater(one: Amounts, other: Amounts) -> Amounts:
