@@ -26,22 +26,13 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-_CHUNK = 65536
-
-
 def _read(path: str) -> bytes:
     """A file of /proc/PID. Raises ProcessLookupError: no such process, whichever way the kernel says it."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
     except FileNotFoundError as exc:
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), path) from exc
-    try:
-        parts = []
-        while part := os.read(fd, _CHUNK):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(fd)
 
 
 def starttime_ticks(pid: int) -> int:
