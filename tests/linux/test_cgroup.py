@@ -289,6 +289,20 @@ def test_a_limit_without_its_controller_is_named(tmp_path: Path, monkeypatch: py
     assert "pids" not in group.read_limits()
 
 
+def test_what_was_applied_before_is_left_alone(kernel: Kernel) -> None:
+    group = v2(kernel.root).group("p")
+    group.create()
+    held: cgroup.Limits = {"cpu_quota_us": None, "memory_bytes": MIB, "pids": 7}
+    assert group.apply(held) == ()
+    for name in ("cpu.max", "pids.max"):
+        (kernel.root / "p" / name).write_text("written by a test\n")
+    assert group.apply({**held, "cpu_quota_us": 20_000}, before=held) == ()
+    assert (kernel.root / "p/cpu.max").read_text().strip() == "20000 100000"
+    assert (kernel.root / "p/pids.max").read_text().strip() == "written by a test"
+    assert group.apply({**held, "cpu_quota_us": 20_000, "cpu_period_us": 50_000}, before=held) == ()
+    assert (kernel.root / "p/cpu.max").read_text().strip() == "20000 50000"
+
+
 # ---- whose tree it is ------------------------------------------------------------------------------------------------
 
 
