@@ -8,13 +8,15 @@ import os
 _CHUNK = 65536
 
 
-def read(path: str) -> str:
-    """The whole file. OSError names the path."""
+def read(path: str, *, is_value: bool = False) -> str:
+    """The whole file. is_value: it holds one value, which one read(2) gives. OSError names the path."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         parts = []
         while part := os.read(fd, _CHUNK):
             parts.append(part)
+            if is_value:
+                break
     except OSError as exc:
         exc.filename = path
         raise
@@ -23,10 +25,10 @@ def read(path: str) -> str:
     return b"".join(parts).decode(errors="surrogateescape")
 
 
-def read_or_none(path: str) -> str | None:
-    """The whole file; None where there is no such file, or its group was removed while it was read."""
+def read_or_none(path: str, *, is_value: bool = False) -> str | None:
+    """As `read`; None where there is no such file, or its group was removed while it was read."""
     try:
-        return read(path)
+        return read(path, is_value=is_value)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
@@ -36,20 +38,9 @@ def read_or_none(path: str) -> str | None:
 
 
 def value_or_none(path: str) -> str | None:
-    """What a file says that holds one value, which one read(2) gives; None as `read_or_none`."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        return os.read(fd, _CHUNK).decode().strip()
-    except OSError as exc:
-        if exc.errno == errno.ENODEV:
-            return None
-        exc.filename = path
-        raise
-    finally:
-        os.close(fd)
+    """What a file says that holds one value; None as `read_or_none`."""
+    text = read_or_none(path, is_value=True)
+    return None if text is None else text.strip()
 
 
 def write(path: str, text: str) -> None:
