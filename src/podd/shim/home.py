@@ -111,7 +111,7 @@ class Home:
 
     def throttle(self, limits: LimitsPlan) -> LimitsPlan:
         """Apply the pod's processor limit too; all its limits, as the kernel then has them."""
-        self.group.apply(limits, before=unthrottled(limits))
+        self.group.apply(limits)
         return self.group.read_limits(limits)
 
     def resize(self, limits: LimitsPlan, *, is_throttled: bool) -> LimitsPlan:
